@@ -1,0 +1,31 @@
+# What every target is compiled with.
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+
+find_program(FULMAR_CCACHE ccache)
+if(FULMAR_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+      ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${FULMAR_CCACHE})
+endif()
+find_program(FULMAR_MOLD mold)
+if(FULMAR_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+set(FULMAR_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread or fuzzer,address,undefined")
+if(FULMAR_SANITIZE)
+  add_compile_options(-fsanitize=${FULMAR_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${FULMAR_SANITIZE})
+  if(FULMAR_SANITIZE MATCHES thread)
+    add_compile_definitions(BOOST_ASIO_DISABLE_FENCED_BLOCK)  # TSan does not model atomic_thread_fence
+  endif()
+endif()
+add_compile_options(-Wall -Wextra -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual -Werror=return-type)

@@ -1,0 +1,221 @@
+#pragma once
+// Session: an MQTT client's side of the protocol as a pure state machine. It owns no socket, thread, clock or
+// callback; everything it does can be replayed. It never throws.
+//
+// How to drive it, for a byte stream (TCP, TLS, WebSocket payload, Unix socket):
+//   1. When the transport is up:          connection_opened(now)
+//   2. When bytes have come:              receive(bytes, now), then next_event() until it returns false; then keep the
+//                                         last unread() bytes of `bytes` and present them again, with more behind them.
+//                                         Views in an event are valid until the next call of receive().
+//   3. To send:                           publish(), subscribe(), unsubscribe(), disconnect(); nothing is written yet.
+//   4. After any of 1–3 and on_timeout:   transmit(buffer, now) until it returns 0; write what it filled.
+//                                         Then, when should_close(): close the transport.
+//   5. At next_timeout():                 on_timeout(now), then as after 2 and 4 (it may have made an event).
+//   6. When the transport is gone:        connection_closed(now). In-flight messages are kept for the next connection.
+//
+// Invariants
+//   1. Every published record ends in exactly one `Completed` event [house invariant 2].
+//   2. A packet identifier exists only while its packet is in flight; allocation is O(1) and a live identifier is never
+//      given again [MQTT-2.2.1-3].
+//   3. In-flight messages are transmitted again in their original order before anything new [MQTT-4.4.0-1, MQTT-4.6.0-1].
+//   4. Never more unacknowledged QoS 1 and 2 messages than the server's Receive Maximum and our max_inflight
+//      [MQTT-3.3.4-7..9].
+//   5. The steady state allocates nothing: blocks and slots are recycled.
+//
+// Not thread-safe: one owner. `now` never goes back between calls.
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "fulmar/mqtt/packet.hpp"
+#include "fulmar/mqtt/record.hpp"
+#include "fulmar/mqtt/types.hpp"
+#include "fulmar/result.hpp"
+
+namespace fulmar::mqtt {
+
+struct Will {
+  std::string topic;
+  std::vector<std::byte> payload;
+  QoS qos = QoS::at_most_once;
+  bool retain = false;
+  std::uint32_t delay_s = 0;           // 5.0
+  std::vector<std::byte> properties;   // 5.0, encoded, without the will delay interval
+};
+
+struct SessionConfig {
+  ProtocolVersion version = ProtocolVersion::v5;
+  std::string client_id;
+  std::optional<std::string> username;
+  std::optional<std::string> password;      // any bytes
+  bool clean_start = true;                  // on the first connect; later connects resume what this object still holds
+  std::uint32_t session_expiry_s = 0;       // 5.0
+  std::uint16_t keepalive_s = 60;           // 0 = off
+  std::uint16_t receive_maximum = 65'535;   // 1..65535: unacknowledged inbound QoS 1 and 2
+  std::uint16_t max_inflight = 1'024;       // 1..65535: unacknowledged outbound QoS 1 and 2
+  std::uint32_t maximum_packet_size = 256u << 20;  // inbound; advertised in 5.0, enforced always
+  std::uint16_t topic_alias_maximum = 0;    // inbound aliases the server may use
+  std::optional<Will> will;
+};
+
+// What the server granted in CONNACK; 3.1.1 has the defaults.
+struct ServerLimits {
+  std::uint16_t receive_maximum = 65'535;
+  std::uint32_t maximum_packet_size = 0xffffffff;
+  std::uint16_t topic_alias_maximum = 0;
+  std::uint16_t keepalive_s = 0;  // in force: the server's own, else ours
+  QoS maximum_qos = QoS::exactly_once;
+  bool retain_available = true;
+  bool wildcard_available = true;
+  bool subscription_identifiers_available = true;
+  bool shared_available = true;
+};
+
+// --- events ---------------------------------------------------------------------------------------------------------
+
+struct Connected {
+  bool session_present = false;
+  ServerLimits limits;
+  std::string_view assigned_client_id;
+};
+
+// CONNACK with a refusal. The connection is closed next (should_close()).
+struct Refused {
+  std::uint8_t code = 0;  // as on the wire: 3.1.1 return code 1..5 or a 5.0 reason code
+  ProtocolVersion version = ProtocolVersion::v5;
+  std::string_view reason_string;
+  std::string_view server_reference;
+};
+
+// An inbound message. QoS 1 and 2 wait for acknowledge(packet_id).
+struct Received {
+  PublishView message;  // views into the received bytes; topic aliases are resolved
+};
+
+enum class Outcome : std::uint8_t {
+  sent,          // QoS 0: written to a transmit buffer
+  acknowledged,  // QoS 1: PUBACK; QoS 2: PUBCOMP
+  refused,       // the server answered with a reason code >= 0x80, or the message cannot be sent to this server
+  expired,       // its message expiry interval passed before it was sent
+};
+
+struct Completed {
+  std::uint64_t sequence = 0;
+  std::uint64_t token = 0;
+  Outcome outcome = Outcome::sent;
+  ReasonCode reason = ReasonCode::success;
+};
+
+// SUBACK or UNSUBACK: a code per filter, in the order of the request.
+struct SubscriptionAcknowledged {
+  std::uint64_t token = 0;
+  bool unsubscribe = false;
+  std::span<const ReasonCode> codes;  // valid until the next call
+};
+
+// The session ends this connection, or the server did.
+struct Closing {
+  enum class By : std::uint8_t { server_disconnect, protocol_violation, keep_alive, us };
+  By by = By::us;
+  ReasonCode reason = ReasonCode::success;  // the server's, or what our DISCONNECT says
+  DecodeError rule = DecodeError::none;     // for protocol_violation: which rule broke
+  std::string_view text;                    // reason string, or what was wrong
+  std::string_view server_reference;
+};
+
+using Event = std::variant<std::monostate, Connected, Refused, Received, Completed, SubscriptionAcknowledged, Closing>;
+
+// --- subscribing -----------------------------------------------------------------------------------------------------
+
+enum class RetainHandling : std::uint8_t { send = 0, send_if_new = 1, do_not_send = 2 };
+
+struct SubscriptionRequest {
+  std::string_view filter;
+  QoS qos = QoS::at_most_once;
+  bool no_local = false;              // 5.0
+  bool retain_as_published = false;   // 5.0
+  RetainHandling retain_handling = RetainHandling::send;  // 5.0
+};
+
+class Session {
+ public:
+  explicit Session(SessionConfig config);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  enum class State : std::uint8_t { closed, connecting, connected, closing };
+  State state() const;
+
+  void connection_opened(Instant now);
+  void connection_closed(Instant now);
+
+  void receive(BytesView bytes, Instant now);
+  bool next_event(Event& event);
+  std::size_t unread() const;
+
+  // Takes the record over by copying its block (and the reference of a shared payload). False when the session holds as
+  // many as it may (see publish_room()); nothing is taken then. May be called in every state: records wait for the
+  // connection.
+  bool publish(RecordView record);
+  // How many more records publish() takes now: keeps the queue behind the window short, so that waiting messages stay
+  // with the caller.
+  std::size_t publish_room() const;
+
+  // Queues one SUBSCRIBE or UNSUBSCRIBE; valid while connected. The answer is a SubscriptionAcknowledged with `token`.
+  // Requests without an answer are forgotten with the connection. False when not connected, or no identifier is free, or
+  // the packet would exceed the server's maximum.
+  // `identifier`: subscription identifier for all filters of the packet, 0 = none [MQTT-3.8.2.1.2].
+  bool subscribe(std::span<const SubscriptionRequest> filters, std::uint32_t identifier, std::uint64_t token);
+  bool unsubscribe(std::span<const std::string_view> filters, std::uint64_t token);
+
+  // Acknowledges an inbound QoS 1 (PUBACK) or QoS 2 (PUBREC) message. Unknown identifiers (of a former connection) are
+  // ignored.
+  void acknowledge(std::uint16_t packet_id, ReasonCode reason = ReasonCode::success);
+
+  // Queues DISCONNECT behind all that is queued already; should_close() holds once it has been transmitted.
+  void disconnect(ReasonCode reason = ReasonCode::success);
+
+  // Fills `out` (at least 16 bytes) from its beginning; returns how much it wrote. A packet may be spread over several
+  // calls.
+  std::size_t transmit(std::span<std::byte> out, Instant now);
+  bool wants_transmit() const;
+  bool should_close() const;  // nothing more to send: close the transport
+
+  std::optional<Instant> next_timeout() const;
+  void on_timeout(Instant now);
+
+  // Forgets the session state: unacknowledged messages become new ones at the next connect, which asks for a clean start.
+  void forget_session();
+
+  struct Counts {
+    std::size_t queued = 0;     // accepted, not yet transmitted once
+    std::size_t in_flight = 0;  // QoS 1 and 2 transmitted and not completed
+  };
+  Counts counts() const;
+
+  // Hands over every record that has not been completed, oldest first: for a caller that stores them elsewhere.
+  // The views are valid during the call of `take`. The session holds none of them afterwards.
+  template <typename Take>
+  void take_all(Take&& take) {
+    take_all_impl([](void* context, RecordView record) { (*static_cast<Take*>(context))(record); }, &take);
+  }
+
+  const SessionConfig& config() const;
+  SessionConfig& config();  // changes hold from the next connection_opened()
+
+ private:
+  struct Impl;
+  void take_all_impl(void (*take)(void*, RecordView), void* context);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fulmar::mqtt

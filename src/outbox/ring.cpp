@@ -1,0 +1,120 @@
+#include "outbox/ring.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <new>
+
+namespace fulmar::outbox {
+namespace {
+
+// A commit word holds the block's length in words, itself included; padding up to the ring's end is marked.
+constexpr std::uint64_t padding = std::uint64_t{1} << 63;
+
+std::uint32_t words_for(std::size_t bytes) {
+  const std::size_t rounded = std::bit_ceil(std::clamp<std::size_t>(bytes, 4096, std::size_t{1} << 34));
+  return static_cast<std::uint32_t>(rounded / 8);
+}
+
+}  // namespace
+
+Ring::Ring(std::size_t bytes, std::size_t count_max)
+    : capacity_(words_for(bytes)),
+      count_max_(static_cast<std::uint32_t>(std::clamp<std::size_t>(count_max, 1, 0x7fffffff))) {
+  static_assert(sizeof(std::atomic<Word>) == word_size && std::atomic<Word>::is_always_lock_free);
+  // Anonymous pages are zero and come with the first touch: an idle ring costs nothing.
+  void* memory = mmap(nullptr, capacity_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                      -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  words_ = static_cast<std::atomic<Word>*>(memory);
+}
+
+Ring::~Ring() { munmap(words_, capacity_bytes()); }
+
+std::byte* Ring::try_reserve(std::size_t size, std::uint64_t* sequence) {
+  if (size > block_max()) return nullptr;
+  const auto need = static_cast<std::uint32_t>((size + word_size - 1) / word_size + 1);
+  std::uint64_t seen = head_.load(std::memory_order_relaxed);
+  // acquire: pairs with the release in the refresh below, and so with the consumer's release of tail_ after zeroing.
+  std::uint64_t tail_packed = seen_tail_.load(std::memory_order_acquire);
+  bool fresh = false;
+  for (;;) {
+    const Mark head = Mark::of(seen);
+    const Mark tail = Mark::of(tail_packed);
+    const std::uint32_t to_end = capacity_ - (head.position & (capacity_ - 1));
+    const std::uint32_t pad = need > to_end ? to_end : 0;
+    const std::uint32_t used = head.position - tail.position;
+    const std::uint32_t count = head.sequence - tail.sequence;
+    // A head older than the tail shows as more than the capacity in use, and is looked at again.
+    if (used > capacity_ || need + pad > capacity_ - used || count >= count_max_) {
+      const std::uint64_t now = head_.load(std::memory_order_relaxed);
+      if (fresh && now == seen) return nullptr;
+      seen = now;
+      seen_popped_.store(popped_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      tail_packed = tail_.load(std::memory_order_acquire);  // pairs with pop()
+      seen_tail_.store(tail_packed, std::memory_order_release);
+      fresh = true;
+      continue;
+    }
+    const Mark next{head.position + pad + need, head.sequence + 1};
+    if (!head_.compare_exchange_weak(seen, next.packed(), std::memory_order_relaxed)) continue;
+
+    if (sequence) {
+      // seen_popped_ is at most one lap behind, so the low half decides.
+      const std::uint64_t base = seen_popped_.load(std::memory_order_relaxed);
+      *sequence = base + (head.sequence - static_cast<std::uint32_t>(base));
+    }
+    // release: pairs with the consumer's acquire in front(). The padding needs no more than its mark.
+    if (pad) word(head.position).store(padding | pad, std::memory_order_release);
+    return reinterpret_cast<std::byte*>(&word(head.position + pad)) + word_size;
+  }
+}
+
+void Ring::commit(std::byte* block, std::size_t size) {
+  auto* commit_word = reinterpret_cast<std::atomic<Word>*>(block - word_size);
+  // exchange: release for the block's bytes, and a full barrier before the producer looks whether the consumer sleeps.
+  commit_word->exchange((size + word_size - 1) / word_size + 1, std::memory_order_seq_cst);
+}
+
+std::span<std::byte> Ring::front() {
+  Mark tail = Mark::of(tail_.load(std::memory_order_relaxed));  // only the consumer writes it
+  // seq_cst: acquire for the block's bytes, and the second half of the handshake with SleepFlag.
+  std::uint64_t length = word(tail.position).load(std::memory_order_seq_cst);
+  if (length & padding) {
+    word(tail.position).store(0, std::memory_order_relaxed);
+    tail.position += static_cast<std::uint32_t>(length);
+    tail_.store(tail.packed(), std::memory_order_release);
+    length = word(tail.position).load(std::memory_order_seq_cst);
+  }
+  if (length == 0) return {};
+  return {reinterpret_cast<std::byte*>(&word(tail.position)) + word_size, (length - 1) * word_size};
+}
+
+void Ring::pop() {
+  Mark tail = Mark::of(tail_.load(std::memory_order_relaxed));
+  const auto length = static_cast<std::uint32_t>(word(tail.position).load(std::memory_order_relaxed));
+  std::memset(static_cast<void*>(&word(tail.position)), 0, std::size_t{length} * word_size);  // invariant 3
+  tail.position += length;
+  ++tail.sequence;
+  popped_.store(popped_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  tail_.store(tail.packed(), std::memory_order_release);  // pairs with try_reserve: the zeroes come first
+}
+
+std::size_t Ring::depth() const {
+  const Mark tail = Mark::of(tail_.load(std::memory_order_acquire));
+  return Mark::of(head_.load(std::memory_order_relaxed)).sequence - tail.sequence;
+}
+
+std::size_t Ring::bytes() const {
+  const Mark tail = Mark::of(tail_.load(std::memory_order_acquire));
+  return std::size_t{Mark::of(head_.load(std::memory_order_relaxed)).position - tail.position} * word_size;
+}
+
+std::uint64_t Ring::pushed() const {
+  const std::uint64_t base = popped_.load(std::memory_order_acquire);
+  return base + (Mark::of(head_.load(std::memory_order_relaxed)).sequence - static_cast<std::uint32_t>(base));
+}
+
+}  // namespace fulmar::outbox
