@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -53,9 +52,10 @@ struct ClientConfig {
   std::uint16_t receive_maximum = 65'535;
   std::uint16_t max_inflight = 1'024;  // unacknowledged QoS 1 and 2; the server's Receive Maximum holds too
   std::uint32_t maximum_packet_size = 256u << 20;  // bytes, inbound
-  std::size_t outbox_bytes = std::size_t{8} << 20;  // accepted and not yet sent; 64 KiB..16 GiB [MQTT_OUTBOX_BYTES]
+  std::size_t outbox_bytes = std::size_t{8} << 20;  // accepted and not yet sent; 64 KiB..8 GiB [MQTT_OUTBOX_BYTES]
   std::size_t outbox_messages = 1'000'000;          // the same by count
-  std::size_t inbound_bytes = std::size_t{4} << 20; // received and not yet handled; full = the socket is not read
+  // Received and not yet handled; full = the socket is not read. 256 KiB..8 GiB [MQTT_INBOUND_BYTES]
+  std::size_t inbound_bytes = std::size_t{4} << 20;
   Overflow overflow = Overflow::drop_newest;  // [MQTT_OVERFLOW]
   Wakeup wakeup{};  // [MQTT_WAKEUP: eager or lazy:DURATION_MS]
   std::optional<WillMessage> will{};
@@ -64,9 +64,11 @@ struct ClientConfig {
   // Passwords are never part of a line.
   std::vector<std::string> problems() const;
 
-  // Reads the MQTT_* variables named above through `get` (the process environment by default). An MQTT_* variable that
-  // is unknown is a problem too. The error's message has one line per problem.
-  using Environment = std::function<std::optional<std::string>(std::string_view name)>;
+  // Reads the MQTT_* variables named above on top of `base`; booleans are true/false, 1/0, yes/no, on/off in any case.
+  // `environment` is a null-terminated list of NAME=value as in environ(7), which is the default. An MQTT_* variable that
+  // is not known is a problem too: no value passes silently. The error's message has one line per problem; whether the
+  // result as a whole is valid is for problems() to say.
+  static Result<ClientConfig> from_env(ClientConfig base, const char* const* environment = nullptr);
   static Result<ClientConfig> from_env();
 };
 

@@ -1,14 +1,30 @@
 #pragma once
 // Telemetry: a wait-free queue of measurements in front of a batching sender.
 //
+//   record() ─▶ bounded lock-free queue ─▶ sender thread: batches ─▶ Client ─▶ broker
+//
+// The sender publishes a batch when `batch_size` records are there, when `batch_bytes` would be exceeded, or when
+// `batch_interval` has passed since the first record of the batch; it empties the queue each time it wakes. A batch that
+// the client refuses because its outbox is full is kept and offered again; the records behind it wait in the queue. Run
+// the client with Overflow::reject for that: under drop_newest a full outbox loses whole batches.
+//
 // Thread-safety: record() from any number of threads; everything else from any thread.
+//
+// Invariants
+//   1. record() takes no lock, formats nothing, allocates nothing and makes no system call but the wake-up of a sleeping
+//      sender, in every state of the client [house invariant 1].
+//   2. Every record offered has exactly one place: recorded = messages_sent + waiting + dropped.total(), at any moment.
+//   3. Records leave in the order of record(); batches are handed to the client in that order.
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "fulmar/client.hpp"
@@ -16,61 +32,137 @@
 
 namespace fulmar {
 
-// One record: a timestamp and named values, built in place without formatting or allocating for records of <= 1 KiB.
-// The sample time is in milliseconds since the epoch; 0 = filled in by record().
+// One record: a timestamp and named values, built in place; no formatting, and no allocation for records of <= 1 KiB.
+// The timestamp is the sample time in milliseconds since the epoch; 0 = filled in by record().
+//
+// Null values do not exist: NaN and infinities (JSON has none) are left out, as is a nested JSON null. Names and texts
+// are UTF-8; the sender replaces each invalid byte by U+FFFD. A name longer than 65,535 bytes or a text longer than
+// 4 GiB is left out. The same name twice gives the same key twice.
+//
+// Reuse one object (clear()) on a hot path. Not thread-safe.
 class Measurement {
  public:
   explicit Measurement(std::int64_t ts_ms = 0) : ts_ms_(ts_ms) {}
+
   Measurement& add(std::string_view name, double value);
   Measurement& add(std::string_view name, std::int64_t value);
   Measurement& add(std::string_view name, bool value);
   Measurement& add(std::string_view name, std::string_view text);
+  Measurement& add(std::string_view name, float value) { return add(name, static_cast<double>(value)); }
   template <typename T>
     requires(std::is_integral_v<T> && !std::is_same_v<T, bool>)
   Measurement& add(std::string_view name, T value) {
+    if (!std::in_range<std::int64_t>(value)) return add(name, static_cast<double>(value));
     return add(name, static_cast<std::int64_t>(value));
   }
   Measurement& add(std::string_view name, const char* text) { return add(name, std::string_view(text)); }
-  // Nested JSON, already serialised; checked by the sender.
+  // Nested JSON, already serialised; checked by the sender, which leaves it out when it is not valid JSON.
   Measurement& add_json(std::string_view name, std::string_view json);
 
   void clear(std::int64_t ts_ms = 0);
   std::int64_t ts_ms() const { return ts_ms_; }
-  BytesView encoded() const;
+  // What record() copies; read it with MeasurementView. Valid until the next change.
+  BytesView encoded() const {
+    return {spill_.empty() ? inline_.data() : spill_.data(), spill_.empty() ? size_ : spill_.size()};
+  }
 
  private:
-  void append(std::string_view name, unsigned char kind, const void* data, std::size_t size);
+  void append(std::string_view name, std::uint8_t kind, const void* data, std::size_t size);
+
   std::int64_t ts_ms_;
-  std::size_t size_ = 0;
-  std::byte inline_[1024];
-  std::vector<std::byte> spill_;  // for records over 1 KiB
+  std::size_t size_ = 0;                // in use of inline_, when spill_ is empty
+  std::array<std::byte, 1024> inline_;  // deliberately not initialised
+  std::vector<std::byte> spill_{};      // everything, once a record is over 1 KiB
 };
+
+// One value of a record. `text` is set for kinds text and json; views belong to the record.
+struct MeasurementValue {
+  enum class Kind : std::uint8_t { integer, number, boolean, text, json };
+  std::string_view name;
+  Kind kind = Kind::integer;
+  std::int64_t integer = 0;
+  double number = 0;  // finite
+  bool boolean = false;
+  std::string_view text;
+};
+
+// Reads a record's values in the order of add().
+class MeasurementView {
+ public:
+  MeasurementView(std::int64_t ts_ms, BytesView encoded) : ts_ms_(ts_ms), rest_(encoded) {}
+
+  std::int64_t ts_ms() const { return ts_ms_; }
+  std::optional<MeasurementValue> next();  // nothing after the last one
+
+ private:
+  std::int64_t ts_ms_;
+  BytesView rest_;
+};
+
+// How records become a batch's payload: open, records with a separator between them, close. Derive and implement the one
+// function to add a format. Called on the sender thread only.
+class BatchFormat {
+ public:
+  struct Framing {
+    std::string_view open, separator, close;
+  };
+  explicit BatchFormat(Framing framing) : framing_(framing) {}
+  virtual ~BatchFormat() = default;
+
+  const Framing& framing() const { return framing_; }
+  // Appends one record to the payload. Every record has at least one value, and nested JSON is valid.
+  virtual void append(std::string& payload, MeasurementView record) const = 0;
+
+ private:
+  Framing framing_;
+};
+
+// [{"ts":<ms>,"values":{...}},...], always an array. Numbers are the shortest text that reads back as the same double.
+std::shared_ptr<const BatchFormat> thingsboard_format();
 
 struct TelemetryConfig {
   std::string topic = "v1/devices/me/telemetry";
   std::string attributes_topic = "v1/devices/me/attributes";
   QoS qos = QoS::at_least_once;
-  std::size_t queue_capacity = 1'000;   // records; 2..2^24
-  std::size_t batch_size = 100;         // records; 1..10'000
-  std::size_t batch_bytes = 60'000;     // of payload; 1'000..16 MiB
-  std::chrono::milliseconds batch_interval{1'000};  // since the first record of the batch; >= 10 ms
-  std::vector<std::string> fields;      // empty = all
+  std::size_t queue_capacity = 1'000;  // records; 2..2^24
+  std::size_t queue_bytes = 0;         // 1 MiB..16 GiB; 0 = 1 KiB a record, at least 1 MiB and at most 256 MiB
+  std::size_t batch_size = 100;        // records; 1..10'000
+  std::size_t batch_bytes = 60'000;    // of payload; 1'000..16 MiB; one record over it is a batch of its own
+  std::chrono::milliseconds batch_interval{1'000};  // since the first record of the batch; 10 ms..1 h
+  std::vector<std::string> fields{};                // the names to keep; empty = all
+  bool batch_wrapper = false;                       // {"items":<batch>,"count":n} around each batch
+  std::shared_ptr<const BatchFormat> format{};      // null = thingsboard_format()
+  LogSink log{};                                    // called on the sender thread; must not block
 
+  // Every problem at once, one line each, naming the field and the value; empty when valid.
   std::vector<std::string> problems() const;
 };
 
 struct TelemetryStats {
-  std::uint64_t recorded = 0;         // record() said yes
+  struct Dropped {
+    std::uint64_t queue_full = 0;   // the queue had no room
+    std::uint64_t refused = 0;      // the client or the server refused the batch for good
+    std::uint64_t undelivered = 0;  // without an outcome when the telemetry or the client was stopped
+    std::uint64_t empty = 0;        // no value left: all null, invalid or filtered out
+    std::uint64_t total() const { return queue_full + refused + undelivered + empty; }
+  };
+
+  std::uint64_t recorded = 0;         // records offered to record()
   std::uint64_t messages_queued = 0;  // records handed to the client in batches
-  std::uint64_t messages_sent = 0;    // records in acknowledged batches
+  std::uint64_t messages_sent = 0;    // records in acknowledged batches (QoS 0: sent)
+  std::uint64_t batches_queued = 0;   // batches handed to the client
   std::uint64_t batches_sent = 0;     // acknowledged batches
-  std::uint64_t errors = 0;           // batches that the client or the server refused
-  std::uint64_t dropped = 0;          // records: queue full, refused, or waiting at stop()
-  std::uint64_t queue_size = 0;       // gauge: records not yet handed to the client
+  std::uint64_t errors = 0;           // batches that the client or the server refused for good
+  std::uint64_t invalid_values = 0;   // nested JSON left out because it is none
+  Dropped dropped;                    // records
+  std::uint64_t waiting = 0;          // gauge: records without an outcome, wherever they are
+  std::uint64_t queue_size = 0;       // gauge: those of them still in the queue
   std::uint64_t queue_max = 0;        // the bound of queue_size
-  std::uint64_t waiting = 0;          // gauge: records in batches without an outcome yet
+  bool blocked = false;               // the client's outbox is full; the sender waits for room
   bool running = false;
-  std::string last_batch;             // the beginning of the last batch, for people
+  std::string last_batch{};           // the beginning of the last batch, for people
+  std::uint64_t last_batch_records = 0;
+  std::uint64_t last_batch_bytes = 0;
 };
 
 class Telemetry {
@@ -81,20 +173,24 @@ class Telemetry {
   Telemetry(const Telemetry&) = delete;
   Telemetry& operator=(const Telemetry&) = delete;
 
-  // Wait-free: one copy into a bounded queue. False when the queue is full (counted in `dropped`) or after stop().
+  // Wait-free: one copy into the queue. False when the queue is full or after stop(); counted in `dropped` then.
   bool record(const Measurement& measurement);
-  // Publishes {"name": value, ...} to attributes_topic.
+  // Publishes {"name": value, ...} to attributes_topic, formatted on the caller's thread.
   Result<MessageId> publish_attributes(const Measurement& attributes);
 
+  // Starts the sender; records offered before wait in the queue. Idempotent.
   void start();
-  bool flush(std::chrono::milliseconds deadline);  // everything recorded before is acknowledged
+  // Barrier: true when everything recorded before the call has an outcome; false when the deadline passed first.
+  bool flush(std::chrono::milliseconds deadline);
+  // Takes no more records, sends what waits and returns when everything has an outcome or the deadline has passed. What
+  // was not handed to the client by then is dropped (`undelivered`); what was is `waiting` until the client settles it.
+  // Idempotent; a stopped Telemetry cannot be started again.
   TelemetryStats stop(std::chrono::milliseconds deadline = std::chrono::seconds(5));
   TelemetryStats stats() const;
 
-  class Impl;
-
  private:
-  std::shared_ptr<Impl> impl_;
+  class Impl;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace fulmar

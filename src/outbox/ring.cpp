@@ -14,7 +14,7 @@ namespace {
 constexpr std::uint64_t padding = std::uint64_t{1} << 63;
 
 std::uint32_t words_for(std::size_t bytes) {
-  const std::size_t rounded = std::bit_ceil(std::clamp<std::size_t>(bytes, 4096, std::size_t{1} << 34));
+  const std::size_t rounded = std::bit_ceil(std::clamp<std::size_t>(bytes, 4096, std::size_t{1} << 33));
   return static_cast<std::uint32_t>(rounded / 8);
 }
 
@@ -41,11 +41,12 @@ std::byte* Ring::try_reserve(std::size_t size, std::uint64_t* sequence) {
   std::uint64_t tail_packed = seen_tail_.load(std::memory_order_acquire);
   bool fresh = false;
   for (;;) {
+    if (seen & closed_bit) return nullptr;
     const Mark head = Mark::of(seen);
     const Mark tail = Mark::of(tail_packed);
     const std::uint32_t to_end = capacity_ - (head.position & (capacity_ - 1));
     const std::uint32_t pad = need > to_end ? to_end : 0;
-    const std::uint32_t used = head.position - tail.position;
+    const std::uint32_t used = head.words_since(tail);
     const std::uint32_t count = head.sequence - tail.sequence;
     // A head older than the tail shows as more than the capacity in use, and is looked at again.
     if (used > capacity_ || need + pad > capacity_ - used || count >= count_max_) {
@@ -109,7 +110,7 @@ std::size_t Ring::depth() const {
 
 std::size_t Ring::bytes() const {
   const Mark tail = Mark::of(tail_.load(std::memory_order_acquire));
-  return std::size_t{Mark::of(head_.load(std::memory_order_relaxed)).position - tail.position} * word_size;
+  return std::size_t{Mark::of(head_.load(std::memory_order_relaxed)).words_since(tail)} * word_size;
 }
 
 std::uint64_t Ring::pushed() const {

@@ -21,7 +21,7 @@ namespace fulmar::outbox {
 
 class Ring {
  public:
-  // Room for `bytes` (rounded up to a power of two of at least 4 KiB, at most 16 GiB; each block takes its size rounded up
+  // Room for `bytes` (rounded up to a power of two of at least 4 KiB, at most 8 GiB; each block takes its size rounded up
   // to 8 plus 8) and `count_max` blocks (1..2^31-1). The memory is touched only as it is used. Throws std::bad_alloc.
   Ring(std::size_t bytes, std::size_t count_max);
   ~Ring();
@@ -32,6 +32,10 @@ class Ring {
   std::byte* try_reserve(std::size_t size, std::uint64_t* sequence = nullptr);
   // Hands the block of `size` bytes, as reserved, to the consumer. Sequentially consistent: see SleepFlag.
   void commit(std::byte* block, std::size_t size);
+
+  // From now on try_reserve says no; what was reserved before is still to be committed and popped.
+  void close() { head_.fetch_or(closed_bit, std::memory_order_seq_cst); }
+  bool closed() const { return head_.load(std::memory_order_seq_cst) & closed_bit; }
 
   // The oldest block, or an empty span when there is none (or it is not committed yet). Its size is a multiple of 8.
   std::span<std::byte> front();
@@ -48,15 +52,18 @@ class Ring {
   static constexpr std::size_t word_size = 8;
   using Word = std::uint64_t;
 
-  // Positions count words and wrap at 2^32, sequences likewise; both in one word, so that one exchange moves both.
+  // Positions count words and wrap at 2^31, sequences at 2^32; both in one word, so that one exchange moves both.
   struct Mark {
     std::uint32_t position;
     std::uint32_t sequence;
     static Mark of(std::uint64_t packed) {
-      return {static_cast<std::uint32_t>(packed >> 32), static_cast<std::uint32_t>(packed)};
+      return {static_cast<std::uint32_t>(packed >> 32) & position_mask, static_cast<std::uint32_t>(packed)};
     }
-    std::uint64_t packed() const { return std::uint64_t{position} << 32 | sequence; }
+    std::uint64_t packed() const { return std::uint64_t{position & position_mask} << 32 | sequence; }
+    std::uint32_t words_since(Mark older) const { return (position - older.position) & position_mask; }
   };
+  static constexpr std::uint32_t position_mask = 0x7fffffff;
+  static constexpr std::uint64_t closed_bit = std::uint64_t{1} << 63;  // of head_
 
   std::atomic<Word>& word(std::uint32_t position) { return words_[position & (capacity_ - 1)]; }
 
@@ -64,7 +71,7 @@ class Ring {
   const std::uint32_t capacity_;   // words, a power of two
   const std::uint32_t count_max_;
 
-  alignas(64) std::atomic<std::uint64_t> head_{0};  // Mark: where the next block is reserved
+  alignas(64) std::atomic<std::uint64_t> head_{0};  // Mark: where the next block is reserved; closed_bit
   // What producers last saw of tail_ and popped_: keeps them off the consumer's cache line while there is room.
   std::atomic<std::uint64_t> seen_tail_{0};
   std::atomic<std::uint64_t> seen_popped_{0};

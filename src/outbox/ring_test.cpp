@@ -86,6 +86,23 @@ TEST(Ring, holds_back_what_stands_behind_an_uncommitted_block) {
   EXPECT_EQ(text_of(ring.front()), "behind");
 }
 
+TEST(Ring, takes_nothing_after_close_and_still_gives_what_was_there) {
+  Ring ring(4096, 10);
+  ASSERT_TRUE(push(ring, "before"));
+  std::byte* reserved = ring.try_reserve(8);
+  ring.close();
+  EXPECT_TRUE(ring.closed());
+  EXPECT_FALSE(push(ring, "after"));
+  EXPECT_EQ(text_of(ring.front()), "before");
+  ring.pop();
+  EXPECT_EQ(ring.depth(), 1u);
+  ring.commit(reserved, 8);
+  EXPECT_EQ(ring.front().size(), 8u);
+  ring.pop();
+  EXPECT_EQ(ring.depth(), 0u);
+  EXPECT_EQ(ring.bytes(), 0u);
+}
+
 // A model: a deque. Random sizes run over the ring's end again and again; a stale byte taken for a commit, a lost or a
 // reordered block would show.
 TEST(Ring, behaves_as_a_queue_over_many_laps) {

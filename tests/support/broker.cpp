@@ -84,8 +84,8 @@ bool Broker::try_start() {
 void Broker::start() {
   if (running()) return;
   if (!try_start()) {
-    throw std::runtime_error("mosquitto does not start again on port " + std::to_string(port_) + "; its log:\n" +
-                             last_lines(log()));
+    throw std::runtime_error("mosquitto does not start again on port " + std::to_string(port_) +
+                             "; its log:\n" + last_lines(log()));
   }
 }
 

@@ -20,8 +20,9 @@ namespace fulmar::test {
 class Broker {
  public:
   struct Options {
-    std::vector<std::pair<std::string, std::string>> users{};  // name, password; empty = everybody may connect
-    std::vector<std::string> config{};                         // more lines for mosquitto.conf
+    std::vector<std::pair<std::string, std::string>>
+        users{};                        // name, password; empty = everybody may connect
+    std::vector<std::string> config{};  // more lines for mosquitto.conf
   };
   static constexpr std::chrono::seconds patience{10};
 
@@ -31,13 +32,13 @@ class Broker {
   ~Broker();
 
   std::uint16_t port() const { return port_; }
-  std::string url() const;                                                              // mqtt://127.0.0.1:PORT
+  std::string url() const;  // mqtt://127.0.0.1:PORT
   std::string url_with(std::string_view user, std::string_view password) const;
 
-  void kill();      // SIGKILL: nothing is saved, sockets are reset
-  void stop();      // SIGTERM: an orderly end
-  void start();     // on the same port with the same configuration; the log goes on in the same file
-  void freeze();    // SIGSTOP: connections stay open and nothing is answered
+  void kill();    // SIGKILL: nothing is saved, sockets are reset
+  void stop();    // SIGTERM: an orderly end
+  void start();   // on the same port with the same configuration; the log goes on in the same file
+  void freeze();  // SIGSTOP: connections stay open and nothing is answered
   void thaw();
   bool running() { return process_.running(); }
 

@@ -24,7 +24,8 @@ int bind_loopback(std::uint16_t port) {
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   // Without listen() two such sockets may share a port; listening is what proves that it is free.
-  if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 && ::listen(fd, 64) == 0) return fd;
+  if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 && ::listen(fd, 64) == 0)
+    return fd;
   ::close(fd);
   return -1;
 }

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <stdexcept>
@@ -26,7 +27,8 @@ std::system_error error(int code, const std::string& what) { return {code, std::
 std::string find_program(const std::string& name) {
   if (name.contains('/')) return name;
   const char* from_environment = std::getenv("PATH");
-  const std::string path = std::string(from_environment ? from_environment : "") + ":/usr/local/sbin:/usr/sbin:/sbin";
+  const std::string path =
+      std::string(from_environment ? from_environment : "") + ":/usr/local/sbin:/usr/sbin:/sbin";
   for (std::size_t begin = 0; begin <= path.size();) {
     const std::size_t end = std::min(path.find(':', begin), path.size());
     const std::string candidate = path.substr(begin, end - begin) + "/" + name;
@@ -134,7 +136,8 @@ void Process::kill() {
 int run(const Process::Options& options, milliseconds timeout) {
   Process process(options);
   if (const auto code = process.wait(timeout)) return *code;
-  throw std::runtime_error(options.argv.at(0) + " did not end within " + std::to_string(timeout.count()) + " ms");
+  throw std::runtime_error(options.argv.at(0) + " did not end within " + std::to_string(timeout.count()) +
+                           " ms");
 }
 
 }  // namespace fulmar::test

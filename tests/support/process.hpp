@@ -17,8 +17,8 @@ namespace fulmar::test {
 class Process {
  public:
   struct Options {
-    std::vector<std::string> argv;     // argv[0] is looked up in PATH and the sbin folders
-    std::filesystem::path output;      // stdout and stderr are appended here; empty = /dev/null
+    std::vector<std::string> argv;  // argv[0] is looked up in PATH and the sbin folders
+    std::filesystem::path output;   // stdout and stderr are appended here; empty = /dev/null
     std::filesystem::path input = "/dev/null";
   };
 

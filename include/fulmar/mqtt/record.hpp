@@ -30,11 +30,14 @@ struct SharedPayload {
   std::atomic<std::uint32_t> owners{1};
   std::unique_ptr<std::byte[]> bytes;
   std::size_t size = 0;
+  std::atomic<std::size_t>* account = nullptr;  // when set, `size` is taken off it at the end
 
   void acquire() { owners.fetch_add(1, std::memory_order_relaxed); }
   void release() {
     // acq_rel: the last owner sees all that the others did with the bytes before it frees them.
-    if (owners.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+    if (owners.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    if (account) account->fetch_sub(size, std::memory_order_relaxed);
+    delete this;
   }
 };
 

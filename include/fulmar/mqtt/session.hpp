@@ -22,6 +22,10 @@
 //      [MQTT-3.3.4-7..9].
 //   5. The steady state allocates nothing: blocks and slots are recycled.
 //
+// Keep-alive [MQTT-3.1.2-20, MQTT-3.12.4-1]: with K the keep-alive in force, PINGREQ leaves after 7/8 K without sending or
+// without receiving; any bytes from the server answer it. The connection is dead when nothing has come for 1.5 K and for
+// at least K/2 since the PINGREQ.
+//
 // Not thread-safe: one owner. `now` never goes back between calls.
 
 #include <chrono>
@@ -64,6 +68,13 @@ struct SessionConfig {
   std::uint32_t maximum_packet_size = 256u << 20;  // inbound; advertised in 5.0, enforced always
   std::uint16_t topic_alias_maximum = 0;    // inbound aliases the server may use
   std::optional<Will> will;
+  // A persistent session that a former process left at the server is taken over on the first connect without clean start;
+  // false: closed as a protocol violation, and the next connect asks for a clean start [MQTT-3.2.2-4].
+  bool adopt_session = true;
+  bool request_problem_information = true;  // 5.0: reason strings and user properties on any packet [MQTT-3.1.2-29]
+  std::vector<std::byte> connect_properties;  // 5.0, encoded: more properties of CONNECT, e.g. user properties
+  std::optional<std::string> authentication_method;  // 5.0: enhanced authentication [MQTT5 4.12]
+  std::vector<std::byte> authentication_data;        // 5.0, only with a method
 };
 
 // What the server granted in CONNACK; 3.1.1 has the defaults.
@@ -77,6 +88,7 @@ struct ServerLimits {
   bool wildcard_available = true;
   bool subscription_identifiers_available = true;
   bool shared_available = true;
+  std::uint32_t session_expiry_s = 0;  // in force: the server's own, else ours
 };
 
 // --- events ---------------------------------------------------------------------------------------------------------
@@ -85,6 +97,7 @@ struct Connected {
   bool session_present = false;
   ServerLimits limits;
   std::string_view assigned_client_id;
+  PropertiesView properties;  // all that CONNACK said
 };
 
 // CONNACK with a refusal. The connection is closed next (should_close()).
@@ -93,6 +106,7 @@ struct Refused {
   ProtocolVersion version = ProtocolVersion::v5;
   std::string_view reason_string;
   std::string_view server_reference;
+  PropertiesView properties;
 };
 
 // An inbound message. QoS 1 and 2 wait for acknowledge(packet_id).
@@ -119,6 +133,7 @@ struct SubscriptionAcknowledged {
   std::uint64_t token = 0;
   bool unsubscribe = false;
   std::span<const ReasonCode> codes;  // valid until the next call
+  PropertiesView properties;
 };
 
 // The session ends this connection, or the server did.
@@ -129,21 +144,19 @@ struct Closing {
   DecodeError rule = DecodeError::none;     // for protocol_violation: which rule broke
   std::string_view text;                    // reason string, or what was wrong
   std::string_view server_reference;
+  PropertiesView properties;  // of the server's DISCONNECT
 };
 
-using Event = std::variant<std::monostate, Connected, Refused, Received, Completed, SubscriptionAcknowledged, Closing>;
-
-// --- subscribing -----------------------------------------------------------------------------------------------------
-
-enum class RetainHandling : std::uint8_t { send = 0, send_if_new = 1, do_not_send = 2 };
-
-struct SubscriptionRequest {
-  std::string_view filter;
-  QoS qos = QoS::at_most_once;
-  bool no_local = false;              // 5.0
-  bool retain_as_published = false;   // 5.0
-  RetainHandling retain_handling = RetainHandling::send;  // 5.0
+// AUTH from the server [MQTT5 4.12]. continue_authentication: answer with authenticate(). success: the re-authentication
+// is done (that of CONNECT ends with Connected).
+struct Authentication {
+  ReasonCode reason = ReasonCode::success;
+  BytesView data;
+  PropertiesView properties;
 };
+
+using Event = std::variant<std::monostate, Connected, Refused, Received, Completed, SubscriptionAcknowledged, Closing,
+                           Authentication>;
 
 class Session {
  public:
@@ -161,8 +174,14 @@ class Session {
   void receive(BytesView bytes, Instant now);
   bool next_event(Event& event);
   std::size_t unread() const;
+  // The size of the packet that the unread bytes begin with, once its header is there; else 0.
+  std::size_t expected() const;
+  // For back-pressure: while held, next_event() parses no input (other events go on; the last event's views and the rest
+  // of the input stay as they are), and the keep-alive does not take the peer's silence for its death. After release
+  // next_event() goes on where it was.
+  void hold_input(bool hold, Instant now);
 
-  // Takes the record over by copying its block (and the reference of a shared payload). False when the session holds as
+  // Takes the record over by copying its block; the record's reference to a shared payload passes to the session. False when the session holds as
   // many as it may (see publish_room()); nothing is taken then. May be called in every state: records wait for the
   // connection.
   bool publish(RecordView record);
@@ -175,14 +194,22 @@ class Session {
   // the packet would exceed the server's maximum.
   // `identifier`: subscription identifier for all filters of the packet, 0 = none [MQTT-3.8.2.1.2].
   bool subscribe(std::span<const SubscriptionRequest> filters, std::uint32_t identifier, std::uint64_t token);
+  // Why the server of this connection cannot take such a subscription; success when it can. subscribe() is false for it.
+  ReasonCode subscription_refusal(const SubscriptionRequest& request, std::uint32_t identifier) const;
   bool unsubscribe(std::span<const std::string_view> filters, std::uint64_t token);
 
   // Acknowledges an inbound QoS 1 (PUBACK) or QoS 2 (PUBREC) message. Unknown identifiers (of a former connection) are
-  // ignored.
+  // ignored. In any order: the packets leave in the order of arrival [MQTT-4.6.0-2, MQTT-4.6.0-3].
   void acknowledge(std::uint16_t packet_id, ReasonCode reason = ReasonCode::success);
 
-  // Queues DISCONNECT behind all that is queued already; should_close() holds once it has been transmitted.
+  // Queues DISCONNECT behind all that is queued and can be sent without waiting for an answer; should_close() holds once
+  // it has been transmitted.
   void disconnect(ReasonCode reason = ReasonCode::success);
+
+  // Sends AUTH: the answer to a challenge, or the begin of a re-authentication while connected. False when no method was
+  // given, or it is not the time for it [MQTT-4.12.0-7, MQTT-4.12.1-1].
+  bool authenticate(BytesView data);
+  bool reauthenticate(BytesView data);
 
   // Fills `out` (at least 16 bytes) from its beginning; returns how much it wrote. A packet may be spread over several
   // calls.
@@ -199,15 +226,28 @@ class Session {
   struct Counts {
     std::size_t queued = 0;     // accepted, not yet transmitted once
     std::size_t in_flight = 0;  // QoS 1 and 2 transmitted and not completed
+    std::size_t unacknowledged = 0;  // inbound QoS 1 and 2 whose exchange is not over
+    // totals since construction
+    std::uint64_t publishes_sent = 0;    // PUBLISH packets, re-sends included
+    std::uint64_t publishes_resent = 0;  // with DUP
+    std::uint64_t publishes_received = 0;
+    std::uint64_t duplicates_suppressed = 0;  // QoS 2 messages that had been delivered already
+    std::uint64_t answers_ignored = 0;        // acknowledgements of nothing, of the wrong kind or twice
+    std::uint64_t violations = 0;             // connections ended by the server breaking a rule
   };
   Counts counts() const;
 
   // Hands over every record that has not been completed, oldest first: for a caller that stores them elsewhere.
-  // The views are valid during the call of `take`. The session holds none of them afterwards.
+  // The views are valid during the call of `take`, which acquires a shared payload to keep it. The session holds none of
+  // them afterwards; a connection in the middle of one of them closes.
   template <typename Take>
   void take_all(Take&& take) {
     take_all_impl([](void* context, RecordView record) { (*static_cast<Take*>(context))(record); }, &take);
   }
+
+  // The sequence of the oldest record without a `Completed` event made; O(1). The smallest, when records are published in
+  // the order of their sequences.
+  std::optional<std::uint64_t> oldest() const;
 
   const SessionConfig& config() const;
   SessionConfig& config();  // changes hold from the next connection_opened()

@@ -1,0 +1,45 @@
+#pragma once
+// Probes: what a process spent — processor time, allocations, system calls.
+//
+// Allocations: probes.cpp defines malloc, calloc, realloc and the aligned ones for the whole program, so that the calls
+// of shared libraries and of operator new come by as well; it hands on to the C library. Switched off, the price is one
+// branch per allocation. Without it under the sanitizers, which bring their own.
+// System calls: the kernel's tracepoint raw_syscalls:sys_enter, counted for all threads of the process by
+// perf_event_open: exact, futex and the like included, and it does not slow the process as strace does. It needs tracefs
+// and root, or kernel.perf_event_paranoid <= -1.
+//
+// Thread-safety: the counters count every thread; control them from one.
+
+#include <cstdint>
+#include <optional>
+
+#include "fulmar/result.hpp"
+
+namespace fulmar::bench {
+
+double cpu_seconds();  // of this process: user and system, all threads
+double peak_rss_bytes();
+
+class AllocationCounter {
+ public:
+  static bool available();
+  static void enable(bool on);
+  static std::uint64_t count();  // allocations (malloc, calloc, realloc ...) while enabled
+};
+
+class SyscallCounter {
+ public:
+  // Counts from now on, in this thread and in all that it starts later: open it before a library starts its threads.
+  static Result<SyscallCounter> open();
+  ~SyscallCounter();
+  SyscallCounter(SyscallCounter&& other) noexcept;
+  SyscallCounter& operator=(SyscallCounter&&) = delete;
+
+  std::uint64_t count() const;  // itself one system call, not counted before the next
+
+ private:
+  explicit SyscallCounter(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+}  // namespace fulmar::bench

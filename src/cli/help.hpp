@@ -1,0 +1,15 @@
+#pragma once
+// The texts of `fulmar --help`, `fulmar pub --help`, `fulmar sub --help` and `fulmar --version`.
+// Thread-safety: pure functions.
+
+#include <string>
+
+#include "cli/options.hpp"
+
+namespace fulmar::cli {
+
+std::string help();
+std::string help(Command command);
+std::string version();
+
+}  // namespace fulmar::cli

@@ -1,0 +1,78 @@
+// fulmar: the command line.
+
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <vector>
+
+#include "base/near_miss.hpp"
+#include "cli/exit_code.hpp"
+#include "cli/help.hpp"
+#include "cli/pub.hpp"
+#include "cli/report.hpp"
+#include "cli/sub.hpp"
+
+namespace fulmar::cli {
+namespace {
+
+int print(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  return written ? exit_success : exit_failure;
+}
+
+std::optional<std::string> environment(std::string_view name) {
+  const char* value = std::getenv(std::string(name).c_str());
+  return value ? std::optional<std::string>(value) : std::nullopt;
+}
+
+template <typename Options>
+int run(Command command, const Parsed<Options>& parsed, int (*run_command)(const Options&)) {
+  if (parsed.help) return print(help(command));
+  if (!parsed.options) {
+    Report::usage(name_of(command), parsed.error);
+    return exit_failure;
+  }
+  return run_command(*parsed.options);
+}
+
+int unknown(std::string_view word) {
+  constexpr auto commands = std::to_array<std::string_view>({"pub", "sub", "help"});
+  const auto meant = near_miss(word, commands);
+  const std::string hint = meant.empty() ? "" : ", did you mean '" + std::string(meant) + "'?";
+  Report::usage("", "unknown command '" + std::string(word) + "'" + hint);
+  return exit_failure;
+}
+
+int main_of(std::span<const std::string_view> words) {
+  if (words.empty()) {
+    Report::usage("", "no command given: pub or sub");
+    return exit_failure;
+  }
+  const auto command = words.front();
+  const auto rest = words.subspan(1);
+  if (command == "pub") return run(Command::pub, parse_pub(rest, environment), run_pub);
+  if (command == "sub") return run(Command::sub, parse_sub(rest, environment), run_sub);
+  if (command == "--version" || command == "version") return print(version());
+  if (command != "help" && command != "--help") return unknown(command);
+  if (rest.empty()) return print(help());
+  if (rest.front() == "pub") return print(help(Command::pub));
+  if (rest.front() == "sub") return print(help(Command::sub));
+  return unknown(rest.front());
+}
+
+}  // namespace
+}  // namespace fulmar::cli
+
+int main(int argc, char** argv) {
+  const std::vector<std::string_view> words(argv + 1, argv + argc);
+  try {
+    return fulmar::cli::main_of(words);
+  } catch (const std::exception& error) {
+    // Nothing of ours throws; this is memory, threads or descriptors running out.
+    std::fprintf(stderr, "Error: %s\n", error.what());
+    return fulmar::cli::exit_failure;
+  }
+}

@@ -1,0 +1,320 @@
+#include "fulmar/mqtt/session.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "mqtt/session_impl.hpp"
+#include "mqtt/wire_writer.hpp"
+
+namespace fulmar::mqtt {
+
+// --- the public face ------------------------------------------------------------------------------------------------
+
+Session::Session(SessionConfig config) : impl_(std::make_unique<Impl>(std::move(config))) {}
+Session::~Session() = default;
+
+Session::State Session::state() const { return impl_->state; }
+void Session::connection_opened(Instant now) { impl_->open(now); }
+void Session::connection_closed(Instant) { impl_->close(); }
+void Session::receive(BytesView bytes, Instant now) { impl_->receive(bytes, now); }
+bool Session::next_event(Event& event) { return impl_->next_event(event); }
+std::size_t Session::unread() const { return impl_->input.empty() ? impl_->unread : impl_->input.size(); }
+std::size_t Session::expected() const { return impl_->expected; }
+
+void Session::hold_input(bool hold, Instant now) {
+  if (impl_->held && !hold) {
+    impl_->last_received = now;
+    impl_->ping_sent.reset();
+  }
+  impl_->held = hold;
+}
+
+bool Session::publish(RecordView record) { return impl_->publish(record); }
+std::size_t Session::publish_room() const { return impl_->room(); }
+void Session::acknowledge(std::uint16_t packet_id, ReasonCode reason) { impl_->acknowledge(packet_id, reason); }
+std::size_t Session::transmit(std::span<std::byte> out, Instant now) { return impl_->transmit(out, now); }
+bool Session::wants_transmit() const { return impl_->has_sendable(); }
+bool Session::should_close() const {
+  return impl_->abrupt || (impl_->ending && impl_->control.empty() && impl_->split.block == nullptr);
+}
+std::optional<Instant> Session::next_timeout() const { return impl_->next_timeout(); }
+void Session::on_timeout(Instant now) { impl_->on_timeout(now); }
+
+void Session::disconnect(ReasonCode reason) {
+  if (impl_->state == State::closed || impl_->state == State::closing) return;
+  if (impl_->state == State::connecting) impl_->before_disconnect = 0;
+  if (impl_->state == State::connected) impl_->before_disconnect = impl_->pending.size();
+  impl_->disconnect_reason = reason;
+  impl_->state = State::closing;
+}
+
+void Session::forget_session() { impl_->wants_clean_start = true; }
+
+Session::Counts Session::counts() const {
+  Counts counts = impl_->totals;
+  counts.queued = impl_->pending.size() + (impl_->split.block != nullptr && impl_->split.id == 0 ? 1 : 0);
+  counts.in_flight = impl_->in_flight.messages.size;
+  counts.unacknowledged = impl_->received.size();
+  return counts;
+}
+
+void Session::take_all_impl(void (*take)(void*, RecordView), void* context) { impl_->take_all(take, context); }
+
+std::optional<std::uint64_t> Session::oldest() const {
+  const std::byte* block = nullptr;
+  if (impl_->in_flight.messages.first != 0) {
+    block = impl_->in_flight[impl_->in_flight.messages.first].block;
+  } else if (impl_->split.block != nullptr) {
+    block = impl_->split.block;
+  } else if (!impl_->pending.empty()) {
+    block = impl_->pending.front();
+  } else {
+    return std::nullopt;
+  }
+  return RecordView(block).header().sequence;
+}
+
+const SessionConfig& Session::config() const { return impl_->config; }
+SessionConfig& Session::config() { return impl_->config; }
+
+// --- life cycle -----------------------------------------------------------------------------------------------------
+
+Session::Impl::Impl(SessionConfig given) : config(std::move(given)), version(config.version) {}
+
+Session::Impl::~Impl() {
+  take_all([](void*, RecordView) {}, nullptr);
+}
+
+void Session::Impl::open(Instant now) {
+  if (state != State::closed) close();
+  version = config.version;
+  max_inflight = std::max<std::uint16_t>(config.max_inflight, 1);
+  receive_maximum = v5() ? std::max<std::uint16_t>(config.receive_maximum, 1) : std::uint16_t{65'535};
+  topic_alias_maximum = v5() ? config.topic_alias_maximum : std::uint16_t{0};
+  maximum_packet_size = config.maximum_packet_size;
+  problem_information = config.request_problem_information;
+  authentication_method = v5() && config.authentication_method ? *config.authentication_method : std::string();
+  limits = ServerLimits();
+  limits.keepalive_s = config.keepalive_s;
+  limits.session_expiry_s = config.session_expiry_s;
+  auth = Auth::connecting;
+  state = State::connecting;
+  closing.reset();
+  if (wants_clean_start) {
+    requeue_in_flight();
+    received.clear();
+    has_session = false;
+  }
+  last_sent = last_received = now;
+  send_connect();
+}
+
+void Session::Impl::send_connect() {
+  // A 5.0 server ends the session with the connection when no expiry was asked for, and so does a clean 3.1.1 one: there
+  // is nothing to resume then, and asking for less would leave a session behind.
+  const bool keeps = v5() ? config.session_expiry_s > 0 : !config.clean_start;
+  sent_clean_start = wants_clean_start || (has_session && keeps ? false : config.clean_start);
+
+  std::vector<std::byte> properties(64 + authentication_method.size() + config.authentication_data.size() +
+                                    config.connect_properties.size());
+  PropertyWriter writer(properties);
+  if (v5()) {
+    using enum PropertyId;
+    if (config.session_expiry_s != 0) writer.add(session_expiry_interval, config.session_expiry_s);
+    if (receive_maximum != 65'535) writer.add(PropertyId::receive_maximum, receive_maximum);
+    if (config.maximum_packet_size != 0xffffffff) {
+      writer.add(PropertyId::maximum_packet_size, std::max(config.maximum_packet_size, 1u));
+    }
+    if (topic_alias_maximum != 0) writer.add(PropertyId::topic_alias_maximum, topic_alias_maximum);
+    if (!problem_information) writer.add(request_problem_information, 0);
+    if (!authentication_method.empty()) {
+      writer.add(PropertyId::authentication_method, authentication_method);
+      if (!config.authentication_data.empty()) writer.add(authentication_data, as_text(config.authentication_data));
+    }
+  }
+  std::size_t size = writer.size();
+  if (v5()) {
+    std::ranges::copy(config.connect_properties, properties.begin() + static_cast<std::ptrdiff_t>(size));
+    size += config.connect_properties.size();
+  }
+
+  ConnectView packet;
+  packet.version = version;
+  packet.clean_start = sent_clean_start;
+  packet.keepalive_s = config.keepalive_s;
+  packet.properties = PropertiesView(BytesView(properties).first(size));
+  packet.client_id = assigned_client_id.empty() ? config.client_id : assigned_client_id;
+  if (config.username) packet.username = *config.username;
+  // 3.1.1 has no password without a user name [MQTT-3.1.2-22].
+  if (config.password && (v5() || config.username)) packet.password = as_bytes(*config.password);
+  std::vector<std::byte> will_properties;
+  if (config.will) {
+    auto& will = packet.will.emplace();
+    will.topic = config.will->topic;
+    will.payload = config.will->payload;
+    will.qos = config.will->qos;
+    will.retain = config.will->retain;
+    will_properties.resize(5 + config.will->properties.size());
+    PropertyWriter delay(will_properties);
+    if (config.will->delay_s != 0) delay.add(PropertyId::will_delay_interval, config.will->delay_s);
+    put_bytes(will_properties.data() + delay.size(), config.will->properties);
+    will.properties = PropertiesView(
+        BytesView(will_properties).first(delay.size() + config.will->properties.size()));
+  }
+  const auto out = control.reserve(encoded_size(packet));
+  control.commit(encode(out, packet));
+}
+
+void Session::Impl::close() {
+  state = State::closed;
+  ending = abrupt = false;
+  input = {};
+  unread = expected = 0;
+  held = false;
+  control.clear();
+  ping_sent.reset();
+  disconnect_reason.reset();
+  aliases.clear();
+  arrivals.clear();
+  unacknowledged = 0;
+  received.connection_lost();
+  forget_requests();
+  // A QoS 0 message that was cut in the middle has not been sent; one with an identifier is in flight.
+  if (split.block != nullptr && split.id == 0) {
+    put_back(split.block);
+  }
+  split = Split();
+  on_wire = 0;
+  resend = 0;
+  for (auto id = in_flight.messages.first; id != 0; id = in_flight[id].next) in_flight[id].on_wire = false;
+}
+
+// The server still has the session: what it has not acknowledged is sent again, PUBRELs first since their messages were
+// [MQTT-4.4.0-1].
+void Session::Impl::resume() {
+  std::vector<std::pair<std::uint32_t, std::uint16_t>> releases;
+  for (auto id = in_flight.messages.first; id != 0; id = in_flight[id].next) {
+    if (in_flight[id].kind == Kind::release) releases.emplace_back(in_flight[id].number, id);
+  }
+  std::ranges::sort(releases, [](const auto& a, const auto& b) {
+    return static_cast<std::int32_t>(a.first - b.first) < 0;  // the number may have wrapped
+  });
+  for (const auto& [number, id] : releases) {
+    in_flight[id].on_wire = true;
+    ++on_wire;
+    queue_ack(PacketType::pubrel, id);
+  }
+  resend = in_flight.messages.first;
+}
+
+// The session is lost: what was not acknowledged becomes a new message, in its order before the others. That holds for QoS 2
+// messages past their PUBREC too: nobody can tell whether the server delivered them, and none may be lost.
+void Session::Impl::requeue_in_flight() {
+  for (auto id = in_flight.messages.last; id != 0;) {
+    Slot& slot = in_flight[id];
+    const auto previous = slot.previous;
+    put_back(slot.block);
+    in_flight.free(id);
+    id = previous;
+  }
+  in_flight.messages = {};
+  on_wire = 0;
+  resend = 0;
+}
+
+void Session::Impl::forget_requests() {
+  for (auto id = in_flight.requests.first; id != 0;) {
+    const auto next = in_flight[id].next;
+    in_flight.free(id);
+    id = next;
+  }
+  in_flight.requests = {};
+}
+
+void Session::Impl::put_back(std::byte* block) {
+  pending.push_front(block);
+  pending_bytes += cost(RecordView(block));
+}
+
+void Session::Impl::release_record(std::byte* block) {
+  const RecordView record(block);
+  const auto size = record.block_size();
+  if (auto* shared = record.shared_payload()) shared->release();
+  pool.release(block, size);
+}
+
+void Session::Impl::take_all(void (*take)(void*, RecordView), void* context) {
+  if (split.block != nullptr) {
+    if (split.id == 0) put_back(split.block);
+    split = Split();
+    abrupt = true;  // its packet cannot be finished on this connection any more
+  }
+  for (auto id = in_flight.messages.first; id != 0;) {
+    const auto next = in_flight[id].next;
+    take(context, RecordView(in_flight[id].block));
+    release_record(in_flight[id].block);
+    in_flight.free(id);
+    id = next;
+  }
+  in_flight.messages = {};
+  on_wire = 0;
+  resend = 0;
+  for (; !pending.empty(); pending.pop_front()) {
+    take(context, RecordView(pending.front()));
+    release_record(pending.front());
+  }
+  pending_bytes = 0;
+}
+
+// --- keep-alive -----------------------------------------------------------------------------------------------------
+
+namespace {
+
+using std::chrono::milliseconds;
+
+// PINGREQ early enough that the gap between packets never exceeds the keep-alive [MQTT-3.1.2-23].
+milliseconds ping_after(std::uint16_t keepalive_s) { return milliseconds(keepalive_s * 875); }
+milliseconds dead_after(std::uint16_t keepalive_s) { return milliseconds(keepalive_s * 1500); }
+milliseconds answer_within(std::uint16_t keepalive_s) { return milliseconds(keepalive_s * 500); }
+
+}  // namespace
+
+std::optional<Instant> Session::Impl::next_timeout() const {
+  if ((state != State::connected && state != State::closing) || ending || abrupt || limits.keepalive_s == 0) return std::nullopt;
+  const auto k = limits.keepalive_s;
+  if (held) return last_sent + ping_after(k);
+  if (ping_sent) return std::max(last_received + dead_after(k), *ping_sent + answer_within(k));
+  return std::min(last_sent, last_received) + ping_after(k);
+}
+
+void Session::Impl::on_timeout(Instant now) {
+  const auto due = next_timeout();
+  if (!due || now < *due) return;
+  if (ping_sent && !held) {
+    input = {};
+    unread = 0;
+    state = State::closing;
+    abrupt = true;
+    closing = Closing{.by = Closing::By::keep_alive,
+                      .reason = ReasonCode::keep_alive_timeout,
+                      .rule = DecodeError::none,
+                      .text = "no answer to PINGREQ",
+                      .server_reference = {},
+                      .properties = {}};
+    return;
+  }
+  ping_sent = now;
+  last_sent = now;  // the next one is due a keep-alive later even when the transport does not take this one
+  queue(PingreqView{});
+  trim();
+}
+
+// Called when the link has been silent for a while: gives back what a burst has left.
+void Session::Impl::trim() {
+  pool.trim(idle_cache_max);
+  if (pending.empty()) pending.shrink();
+  if (completions.empty()) completions.shrink();
+  in_flight.shrink();
+}
+
+}  // namespace fulmar::mqtt

@@ -1,0 +1,321 @@
+#include <algorithm>
+#include <cstring>
+
+#include "mqtt/session_impl.hpp"
+#include "mqtt/wire_writer.hpp"
+
+namespace fulmar::mqtt {
+
+// --- records --------------------------------------------------------------------------------------------------------
+
+std::size_t Session::Impl::room() const {
+  if (state == State::closing) return 0;
+  if (pending.empty()) return state == State::connected ? batch + free_window() : batch;
+  if (pending_bytes >= pending_bytes_max) return 0;
+  const std::size_t limit = state == State::connected ? batch + free_window() : batch;
+  return limit > pending.size() ? limit - pending.size() : 0;
+}
+
+bool Session::Impl::publish(RecordView record) {
+  if (room() == 0) return false;
+  const auto size = record.block_size();
+  std::byte* block = pool.acquire(size);
+  std::memcpy(block, record.block(), size);
+  pending.push_back(block);
+  pending_bytes += cost(record);
+  return true;
+}
+
+void Session::Impl::pop_pending() {
+  pending_bytes -= cost(RecordView(pending.front()));
+  pending.pop_front();
+  if (before_disconnect > 0) --before_disconnect;
+}
+
+// The oldest waiting record ends without having been sent.
+void Session::Impl::settle_pending(Outcome outcome, ReasonCode reason) {
+  std::byte* block = pending.front();
+  const auto& header = RecordView(block).header();
+  completions.push_back({header.sequence, header.token, outcome, reason});
+  pop_pending();
+  release_record(block);
+}
+
+// --- transmitting ---------------------------------------------------------------------------------------------------
+
+bool Session::Impl::may_send_publishes() const {
+  return state == State::connected || (state == State::closing && before_disconnect > 0 && disconnect_reason);
+}
+
+bool Session::Impl::has_sendable() const {
+  if (abrupt || state == State::closed) return false;
+  if (!control.empty() || split.block != nullptr || disconnect_reason) return true;
+  if (!may_send_publishes()) return false;
+  if (resend != 0) return on_wire < window();
+  if (pending.empty()) return false;
+  return RecordView(pending.front()).header().qos == QoS::at_most_once || may_take_id();
+}
+
+std::size_t Session::Impl::transmit(std::span<std::byte> buffer, Instant now) {
+  if (abrupt || state == State::closed) return 0;
+  Out out{buffer.data(), buffer.data() + buffer.size(), now};
+  if (split.block != nullptr) continue_split(out);
+  if (split.block == nullptr) {
+    out.at += control.take({out.at, out.room()});
+    if (control.empty() && may_send_publishes()) {
+      while (resend != 0 && out.at != out.end && on_wire < window()) send_again(out);
+      while (resend == 0 && out.at != out.end && may_send_publishes() && !pending.empty()) {
+        const auto* const before = out.at;
+        const auto waiting = pending.size();
+        send_next(out);
+        if (out.at == before && pending.size() == waiting) break;  // the window is full
+      }
+    }
+    if (disconnect_reason && split.block == nullptr && control.empty() && out.at != out.end) {
+      finish_disconnect();
+      out.at += control.take({out.at, out.room()});
+    }
+  }
+  const auto written = static_cast<std::size_t>(out.at - buffer.data());
+  if (written != 0) last_sent = now;
+  return written;
+}
+
+PublishHead Session::Impl::head_of(const RecordHeader& header, RecordView record) const {
+  PublishHead head;
+  head.topic = record.topic();
+  if (v5()) head.properties = record.properties();
+  head.payload_size = header.payload_size;
+  head.qos = header.qos;
+  head.retain = header.retain;
+  return head;
+}
+
+namespace {
+
+std::int64_t nanoseconds(Instant now) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(now.time_since_epoch()).count();
+}
+
+// Whole seconds that are left of a message's life, rounded up; 0 when it is over.
+std::uint32_t life_left(const RecordHeader& header, Instant now) {
+  const std::int64_t age_s = std::max<std::int64_t>(nanoseconds(now) - header.accepted_ns, 0) / 1'000'000'000;
+  return age_s >= header.expiry_s ? 0 : header.expiry_s - static_cast<std::uint32_t>(age_s);
+}
+
+}  // namespace
+
+ReasonCode Session::Impl::refusal(const RecordHeader& header, std::size_t packet_size) const {
+  if (header.qos > limits.maximum_qos) return ReasonCode::qos_not_supported;  // [MQTT-3.2.2-11]
+  if (header.retain && !limits.retain_available) return ReasonCode::retain_not_supported;  // [MQTT-3.2.2-14]
+  // [MQTT-3.2.2-15]; 0 is longer than any packet can be
+  if (packet_size == 0 || packet_size > limits.maximum_packet_size) return ReasonCode::packet_too_large;
+  return ReasonCode::success;
+}
+
+// Sends the oldest waiting record for the first time, or settles it when it cannot be sent. Changes nothing when it has to
+// wait for the window.
+void Session::Impl::send_next(Out& out) {
+  std::byte* const block = pending.front();
+  const RecordView record(block);
+  const RecordHeader& header = record.header();
+  auto head = head_of(header, record);
+  if (header.expiry_s != no_expiry) {
+    const auto left = life_left(header, out.now);
+    if (left == 0) return settle_pending(Outcome::expired, ReasonCode::success);
+    if (v5()) head.expiry_s = left;
+  }
+  const auto head_size = measure(head, version);
+  if (const auto why = refusal(header, head_size == 0 ? 0 : head_size + head.payload_size); why != ReasonCode::success) {
+    return settle_pending(Outcome::refused, why);
+  }
+  if (header.qos != QoS::at_most_once) {
+    if (!may_take_id()) return;
+    head.packet_id = in_flight.take();
+    auto& slot = in_flight[head.packet_id];
+    slot.block = block;
+    slot.kind = header.qos == QoS::at_least_once ? Kind::publish_qos_1 : Kind::publish_qos_2;
+    slot.on_wire = true;
+    in_flight.append(in_flight.messages, head.packet_id);
+    ++on_wire;
+  }
+  pop_pending();
+  send_publish(out, head, head_size, block, head.packet_id);
+}
+
+// The next in-flight message of the former connection: with DUP, under its old identifier [MQTT-3.3.1-1, MQTT-4.4.0-1].
+void Session::Impl::send_again(Out& out) {
+  const auto id = resend;
+  auto& slot = in_flight[id];
+  resend = slot.next;
+  if (slot.kind == Kind::release || slot.on_wire) return;
+  const RecordView record(slot.block);
+  const RecordHeader& header = record.header();
+  auto head = head_of(header, record);
+  head.packet_id = id;
+  head.dup = true;
+  // What has been sent once does not expire here any more [MQTT-4.3.3-7]; 0 would mean no expiry to some servers.
+  if (v5() && header.expiry_s != no_expiry) head.expiry_s = std::max(life_left(header, out.now), 1u);
+  const auto head_size = measure(head, version);
+  if (const auto why = refusal(header, head_size == 0 ? 0 : head_size + head.payload_size); why != ReasonCode::success) {
+    // The server takes less than before.
+    completions.push_back({header.sequence, header.token, Outcome::refused, why});
+    release_record(slot.block);
+    in_flight.remove(in_flight.messages, id);
+    in_flight.free(id);
+    return;
+  }
+  slot.on_wire = true;
+  ++on_wire;
+  ++totals.publishes_resent;
+  send_publish(out, head, head_size, slot.block, id);
+}
+
+// Writes head and payload, or as much as there is room for. A QoS 0 record (id 0) ends with its last byte.
+void Session::Impl::send_publish(Out& out, const PublishHead& head, std::size_t head_size, std::byte* block,
+                                 std::uint16_t id) {
+  ++totals.publishes_sent;
+  const RecordView record(block);
+  if (head_size + head.payload_size <= out.room()) {
+    out.at = put_bytes(write(out.at, head, version), record.payload());
+    if (id != 0) return;
+    const auto& header = record.header();
+    completions.push_back({header.sequence, header.token, Outcome::sent, ReasonCode::success});
+    release_record(block);
+    return;
+  }
+  split_head.resize(head_size);
+  write(split_head.data(), head, version);
+  split = Split{.block = block, .id = id, .head_done = 0, .payload_done = 0};
+  continue_split(out);
+}
+
+void Session::Impl::continue_split(Out& out) {
+  const RecordView record(split.block);
+  const auto copy_part = [&out](BytesView bytes, std::size_t& done) {
+    const auto part = bytes.subspan(done, std::min(bytes.size() - done, out.room()));
+    out.at = put_bytes(out.at, part);
+    done += part.size();
+    return done == bytes.size();
+  };
+  if (!copy_part(split_head, split.head_done) || !copy_part(record.payload(), split.payload_done)) return;
+  if (split.id == 0) {
+    const auto& header = record.header();
+    completions.push_back({header.sequence, header.token, Outcome::sent, ReasonCode::success});
+    release_record(split.block);
+  }
+  split = Split();
+}
+
+// --- other packets --------------------------------------------------------------------------------------------------
+
+template <typename Packet>
+bool Session::Impl::queue(const Packet& packet) {
+  const auto size = encoded_size(PacketView(packet), version);
+  if (size == 0 || size > limits.maximum_packet_size) return false;  // [MQTT-3.2.2-15]
+  control.commit(encode(control.reserve(size), packet, version));
+  return true;
+}
+
+// The shortest form: no reason string or user property that could make it too large [MQTT-3.4.2-2].
+void Session::Impl::queue_ack(PacketType type, std::uint16_t id, ReasonCode reason) {
+  const bool with_reason = v5() && reason != ReasonCode::success;
+  const std::size_t size = with_reason ? 5 : 4;
+  if (size > limits.maximum_packet_size) return;
+  std::byte* at = control.reserve(size).data();
+  const unsigned flags = type == PacketType::pubrel ? 2 : 0;
+  at = put_u8(at, static_cast<std::uint8_t>(static_cast<unsigned>(type) << 4 | flags));
+  at = put_u8(at, static_cast<std::uint8_t>(size - 2));
+  at = put_u16(at, id);
+  if (with_reason) put_u8(at, static_cast<std::uint8_t>(reason));
+  control.commit(size);
+}
+
+template <typename Packet>
+bool Session::Impl::queue_request(Packet packet, Kind kind, std::uint64_t token, std::size_t count) {
+  const auto size = encoded_size(packet, version);
+  if (state != State::connected || count == 0 || size == 0 || size > limits.maximum_packet_size) return false;
+  if (!in_flight.has_free()) return false;
+  packet.packet_id = in_flight.take();
+  auto& slot = in_flight[packet.packet_id];
+  slot.token = token;
+  slot.kind = kind;
+  slot.number = static_cast<std::uint32_t>(count);
+  in_flight.append(in_flight.requests, packet.packet_id);
+  control.commit(encode(control.reserve(size), packet, version));
+  return true;
+}
+
+bool Session::subscribe(std::span<const SubscriptionRequest> filters, std::uint32_t identifier, std::uint64_t token) {
+  for (const auto& request : filters) {
+    if (subscription_refusal(request, identifier) != ReasonCode::success) return false;
+  }
+  std::byte buffer[5];
+  PropertyWriter properties(buffer);
+  if (identifier != 0) properties.add(PropertyId::subscription_identifier, identifier);
+  if (!properties.ok()) return false;
+  return impl_->queue_request(SubscribePacket{.packet_id = 0, .properties = properties.view(), .filters = filters},
+                              Impl::Kind::subscribe, token, filters.size());
+}
+
+bool Session::unsubscribe(std::span<const std::string_view> filters, std::uint64_t token) {
+  return impl_->queue_request(UnsubscribePacket{.packet_id = 0, .properties = {}, .filters = filters},
+                              Impl::Kind::unsubscribe, token, filters.size());
+}
+
+ReasonCode Session::subscription_refusal(const SubscriptionRequest& request, std::uint32_t identifier) const {
+  const auto& limits = impl_->limits;
+  if (!limits.wildcard_available && request.filter.find_first_of("+#") != std::string_view::npos) {
+    return ReasonCode::wildcard_subscriptions_not_supported;
+  }
+  if (!limits.shared_available && request.filter.starts_with("$share/")) {
+    return ReasonCode::shared_subscriptions_not_supported;
+  }
+  if (!limits.subscription_identifiers_available && identifier != 0) {
+    return ReasonCode::subscription_identifiers_not_supported;
+  }
+  return ReasonCode::success;
+}
+
+bool Session::Impl::queue_auth(ReasonCode reason, BytesView data) {
+  std::vector<std::byte> properties(8 + authentication_method.size() + data.size());
+  PropertyWriter writer(properties);
+  writer.add(PropertyId::authentication_method, authentication_method);
+  if (!data.empty()) writer.add(PropertyId::authentication_data, as_text(data));
+  return writer.ok() && queue(AuthView{.reason = reason, .properties = writer.view()});
+}
+
+bool Session::authenticate(BytesView data) {
+  if (impl_->auth != Impl::Auth::challenged && impl_->auth != Impl::Auth::challenged_again) return false;
+  if (!impl_->queue_auth(ReasonCode::continue_authentication, data)) return false;
+  impl_->auth = impl_->auth == Impl::Auth::challenged ? Impl::Auth::connecting : Impl::Auth::again;
+  return true;
+}
+
+bool Session::reauthenticate(BytesView data) {
+  if (impl_->state != State::connected || impl_->auth != Impl::Auth::idle || impl_->authentication_method.empty()) {
+    return false;
+  }
+  if (!impl_->queue_auth(ReasonCode::reauthenticate, data)) return false;
+  impl_->auth = Impl::Auth::again;
+  return true;
+}
+
+// DISCONNECT is the last packet of a connection [MQTT-3.14.4-1].
+void Session::Impl::finish_disconnect() {
+  const auto reason = *disconnect_reason;
+  disconnect_reason.reset();
+  queue(DisconnectView{.reason = reason, .properties = {}});
+  ending = true;
+  closing = Closing{.by = Closing::By::us,
+                    .reason = reason,
+                    .rule = DecodeError::none,
+                    .text = {},
+                    .server_reference = {},
+                    .properties = {}};
+}
+
+template bool Session::Impl::queue(const PingreqView&);
+template bool Session::Impl::queue(const DisconnectView&);
+
+}  // namespace fulmar::mqtt

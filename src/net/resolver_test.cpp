@@ -1,0 +1,65 @@
+#include "net/resolver.hpp"
+
+#include <gtest/gtest.h>
+
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+
+namespace fulmar::net {
+namespace {
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+
+Result<Resolver::Addresses> resolve(const std::string& host) {
+  asio::io_context context;
+  Resolver resolver(context.get_executor());
+  std::optional<Result<Resolver::Addresses>> answer;
+  const auto guard = asio::make_work_guard(context);
+  resolver.resolve(host, 1883, [&](auto result) {
+    answer = std::move(result);
+    context.stop();
+  });
+  context.run_for(20s);
+  if (!answer) return fail(Errc::timeout, "no answer");
+  return *answer;
+}
+
+TEST(Resolver, takes_addresses_as_they_are) {
+  const auto v4 = resolve("127.0.0.1");
+  ASSERT_TRUE(v4) << v4.error().message;
+  EXPECT_EQ(v4->front().address().to_string(), "127.0.0.1");
+  EXPECT_EQ(v4->front().port(), 1883);
+  const auto v6 = resolve("::1");
+  ASSERT_TRUE(v6);
+  EXPECT_TRUE(v6->front().address().is_v6());
+}
+
+TEST(Resolver, finds_localhost) {
+  const auto addresses = resolve("localhost");
+  ASSERT_TRUE(addresses) << addresses.error().message;
+  EXPECT_TRUE(addresses->front().address().is_loopback());
+}
+
+TEST(Resolver, names_the_host_that_cannot_be_resolved) {
+  const auto answer = resolve("no such host.invalid");
+  ASSERT_FALSE(answer);
+  EXPECT_NE(answer.error().message.find("no such host.invalid"), std::string::npos) << answer.error().message;
+}
+
+TEST(Resolver, never_waits_when_it_is_destroyed_or_cancelled) {
+  const auto before = std::chrono::steady_clock::now();
+  for (int i = 0; i < 10; ++i) {
+    asio::io_context context;
+    Resolver resolver(context.get_executor());
+    resolver.resolve("slow-" + std::to_string(i) + ".invalid", 1, [](auto) { ADD_FAILURE() << "was cancelled"; });
+    if (i % 2) {
+      resolver.cancel();
+      context.run_for(1ms);
+    }
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - before, 2s);
+}
+
+}  // namespace
+}  // namespace fulmar::net

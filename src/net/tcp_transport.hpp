@@ -1,0 +1,27 @@
+#pragma once
+// TcpTransport: a Transport over plain TCP, with TCP_NODELAY, close-on-exec.
+
+#include <boost/asio/any_io_executor.hpp>
+#include <memory>
+
+#include "net/transport.hpp"
+
+namespace fulmar::net {
+
+class TcpTransport final : public Transport {
+ public:
+  // `listener` must outlive the transport or its close().
+  TcpTransport(const boost::asio::any_io_executor& executor, Listener& listener);
+  ~TcpTransport() override;
+
+  void open(std::vector<boost::asio::ip::tcp::endpoint> addresses, std::chrono::milliseconds attempt_timeout) override;
+  void read_some(boost::asio::mutable_buffer buffer) override;
+  void write_some(boost::asio::const_buffer buffer) override;
+  void close() override;
+
+ private:
+  struct Link;
+  std::shared_ptr<Link> link_;  // shared with the operations under way
+};
+
+}  // namespace fulmar::net

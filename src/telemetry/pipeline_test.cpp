@@ -1,0 +1,411 @@
+#include "telemetry/pipeline.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <charconv>
+
+namespace fulmar::telemetry {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = Pipeline::Clock;
+
+Clock::time_point in(std::chrono::milliseconds time) { return Clock::now() + time; }
+constexpr auto patience = 20s;
+
+// A client that is told what to do: takes batches, has no room, refuses; settles at once or when told to.
+class FakeClient {
+ public:
+  enum class Answer { take_and_acknowledge, take, no_room, refuse, gone };
+
+  Pipeline::Publisher publisher() {
+    return [this](std::string_view, BytesView payload, const PublishOptions&, DeliveryHandler handler) {
+      std::unique_lock lock(mutex_);
+      ++calls_;
+      called_.notify_all();
+      switch (answer_) {
+        case Answer::no_room: return Result<MessageId>(fail(Errc::outbox_full, "outbox full"));
+        case Answer::refuse: return Result<MessageId>(fail(Errc::payload_too_large, "payload too large"));
+        case Answer::gone: return Result<MessageId>(fail(Errc::shutting_down, "shut down"));
+        default: break;
+      }
+      batches_.emplace_back(as_text(payload));
+      called_.notify_all();
+      if (answer_ == Answer::take) {
+        handlers_.push_back(std::move(handler));
+      } else {
+        lock.unlock();
+        handler({.outcome = Delivery::Outcome::acknowledged});
+      }
+      return Result<MessageId>(1);
+    };
+  }
+
+  void answer(Answer answer) {
+    const std::lock_guard lock(mutex_);
+    answer_ = answer;
+  }
+  void settle_all(Delivery delivery) {
+    std::vector<DeliveryHandler> handlers;
+    {
+      const std::lock_guard lock(mutex_);
+      handlers.swap(handlers_);
+    }
+    for (auto& handler : handlers) handler(delivery);
+  }
+  bool wait_for_batches(std::size_t count, std::chrono::milliseconds time = patience) {
+    std::unique_lock lock(mutex_);
+    return called_.wait_for(lock, time, [&] { return batches_.size() >= count; });
+  }
+  bool wait_for_calls(std::size_t count, std::chrono::milliseconds time = patience) {
+    std::unique_lock lock(mutex_);
+    return called_.wait_for(lock, time, [&] { return calls_ >= count; });
+  }
+  std::vector<std::string> batches() {
+    const std::lock_guard lock(mutex_);
+    return batches_;
+  }
+  // The timestamps of all records in the order of arrival.
+  std::vector<std::int64_t> timestamps() {
+    std::vector<std::int64_t> all;
+    for (const std::string& batch : batches()) {
+      constexpr std::string_view key = "{\"ts\":";
+      for (std::size_t at = 0; (at = batch.find(key, at)) != std::string::npos; at += key.size()) {
+        std::int64_t ts = 0;
+        std::from_chars(batch.data() + at + key.size(), batch.data() + batch.size(), ts);
+        all.push_back(ts);
+      }
+    }
+    return all;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable called_;
+  Answer answer_ = Answer::take_and_acknowledge;
+  std::size_t calls_ = 0;
+  std::vector<std::string> batches_;
+  std::vector<DeliveryHandler> handlers_;
+};
+
+struct Rig {
+  explicit Rig(TelemetryConfig config = {})
+      : pipeline(std::make_shared<Pipeline>(client.publisher(), std::move(config))) {}
+  ~Rig() { pipeline->stop(Clock::now()); }
+
+  bool record(std::int64_t ts, std::string_view name = "v") {
+    const Measurement m = Measurement(ts).add(name, ts);
+    return pipeline->record(m.ts_ms(), m.encoded());
+  }
+  FakeClient client;
+  std::shared_ptr<Pipeline> pipeline;
+};
+
+void expect_books_add_up(const TelemetryStats& s) {
+  EXPECT_EQ(s.recorded, s.messages_sent + s.waiting + s.dropped.total());
+}
+
+TelemetryConfig patient() {  // batches go by size, bytes or flush; never by time
+  return {.batch_interval = std::chrono::hours(1)};
+}
+
+TEST(Pipeline, sends_a_batch_when_batch_size_records_are_there) {
+  auto config = patient();
+  config.batch_size = 10;
+  Rig rig(config);
+  rig.pipeline->start();
+  for (int i = 1; i <= 9; ++i) rig.record(i);
+  EXPECT_FALSE(rig.client.wait_for_batches(1, 30ms));
+  rig.record(10);
+  ASSERT_TRUE(rig.client.wait_for_batches(1));
+  EXPECT_EQ(rig.client.timestamps().size(), 10u);
+}
+
+TEST(Pipeline, sends_a_batch_when_batch_interval_has_passed_since_its_first_record) {
+  Rig rig({.batch_interval = 50ms});
+  rig.pipeline->start();
+  const auto begin = Clock::now();
+  rig.record(1);
+  ASSERT_TRUE(rig.client.wait_for_batches(1));
+  EXPECT_GE(Clock::now() - begin, 50ms);
+  EXPECT_EQ(rig.client.timestamps().size(), 1u);
+}
+
+TEST(Pipeline, sends_a_batch_before_batch_bytes_would_be_exceeded) {
+  auto config = patient();
+  config.batch_bytes = 1000;
+  Rig rig(config);
+  rig.pipeline->start();
+  for (int i = 1; i <= 95; ++i) rig.record(1'700'000'000'000 + i);
+  ASSERT_TRUE(rig.client.wait_for_batches(2));
+  for (const std::string& batch : rig.client.batches()) EXPECT_LE(batch.size(), 1000u);
+}
+
+TEST(Pipeline, drains_the_whole_queue_each_time) {
+  auto config = patient();
+  config.batch_size = 10;
+  config.queue_capacity = 5000;
+  Rig rig(config);
+  for (int i = 1; i <= 1000; ++i) ASSERT_TRUE(rig.record(i));
+  rig.pipeline->start();
+  ASSERT_TRUE(rig.client.wait_for_batches(100));
+  ASSERT_TRUE(rig.pipeline->flush(in(patience)));
+  EXPECT_EQ(rig.pipeline->stats().messages_sent, 1000u);
+}
+
+TEST(Pipeline, keeps_the_order_of_record_across_batches) {
+  Rig rig({.queue_capacity = 20'000, .batch_size = 7});
+  rig.pipeline->start();
+  for (int i = 1; i <= 10'000; ++i) ASSERT_TRUE(rig.record(i));
+  ASSERT_TRUE(rig.pipeline->flush(in(patience)));
+  const auto seen = rig.client.timestamps();
+  EXPECT_EQ(seen.size(), 10'000u);
+  EXPECT_TRUE(std::ranges::is_sorted(seen));
+}
+
+TEST(Pipeline, fills_in_the_timestamp_only_when_it_is_absent) {
+  Rig rig;
+  rig.pipeline->start();
+  const auto now_ms = [] {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+        .count();
+  };
+  const auto before = now_ms();
+  rig.record(0);
+  const auto after = now_ms();
+  rig.record(17);
+  ASSERT_TRUE(rig.pipeline->flush(in(patience)));
+  const auto seen = rig.client.timestamps();
+  ASSERT_EQ(seen.size(), 2u);
+  EXPECT_GE(seen[0], before);
+  EXPECT_LE(seen[0], after);
+  EXPECT_EQ(seen[1], 17);
+}
+
+TEST(Pipeline, says_no_and_counts_when_the_queue_is_full) {
+  Rig rig({.queue_capacity = 10});
+  for (int i = 1; i <= 10; ++i) EXPECT_TRUE(rig.record(i));
+  for (int i = 1; i <= 5; ++i) EXPECT_FALSE(rig.record(i));
+  const auto s = rig.pipeline->stats();
+  EXPECT_EQ(s.recorded, 15u);
+  EXPECT_EQ(s.dropped.queue_full, 5u);
+  EXPECT_EQ(s.queue_size, 10u);
+  EXPECT_EQ(s.queue_max, 10u);
+  EXPECT_EQ(s.waiting, 10u);
+  expect_books_add_up(s);
+}
+
+TEST(Pipeline, loses_nothing_while_the_client_has_no_room_and_the_queue_has) {
+  auto config = patient();
+  config.batch_size = 10;
+  Rig rig(config);
+  rig.client.answer(FakeClient::Answer::no_room);
+  rig.pipeline->start();
+  for (int i = 1; i <= 500; ++i) ASSERT_TRUE(rig.record(i));
+  ASSERT_TRUE(rig.client.wait_for_calls(3));  // it is offered again
+  auto s = rig.pipeline->stats();
+  EXPECT_TRUE(s.blocked);
+  EXPECT_EQ(s.waiting, 500u);
+  EXPECT_EQ(s.messages_queued, 0u);
+
+  rig.client.answer(FakeClient::Answer::take_and_acknowledge);
+  ASSERT_TRUE(rig.pipeline->flush(in(patience)));
+  s = rig.pipeline->stats();
+  EXPECT_FALSE(s.blocked);
+  EXPECT_EQ(s.messages_sent, 500u);
+  EXPECT_EQ(s.dropped.total(), 0u);
+  const auto seen = rig.client.timestamps();
+  EXPECT_EQ(seen.size(), 500u);
+  EXPECT_TRUE(std::ranges::is_sorted(seen));
+}
+
+TEST(Pipeline, offers_a_kept_batch_again_as_soon_as_another_one_is_settled) {
+  auto config = patient();
+  config.batch_size = 10;
+  Rig rig(config);
+  rig.client.answer(FakeClient::Answer::take);
+  rig.pipeline->start();
+  for (int i = 1; i <= 10; ++i) rig.record(i);
+  ASSERT_TRUE(rig.client.wait_for_batches(1));
+  rig.client.answer(FakeClient::Answer::no_room);
+  for (int i = 11; i <= 20; ++i) rig.record(i);
+  ASSERT_TRUE(rig.client.wait_for_calls(2));
+  rig.client.answer(FakeClient::Answer::take_and_acknowledge);
+  rig.client.settle_all({.outcome = Delivery::Outcome::acknowledged});
+  ASSERT_TRUE(rig.client.wait_for_batches(2));
+}
+
+TEST(Pipeline, a_batch_refused_for_good_is_counted_and_does_not_stop_those_behind_it) {
+  auto config = patient();
+  config.batch_size = 10;
+  std::atomic<int> errors{0};
+  config.log = [&](LogLevel level, std::string_view, std::string_view) { errors += level == LogLevel::error; };
+  Rig rig(config);
+  rig.client.answer(FakeClient::Answer::refuse);
+  rig.pipeline->start();
+  for (int i = 1; i <= 10; ++i) rig.record(i);
+  ASSERT_TRUE(rig.client.wait_for_calls(1));
+  while (rig.pipeline->stats().errors == 0) std::this_thread::yield();
+  rig.client.answer(FakeClient::Answer::take);
+  for (int i = 11; i <= 30; ++i) rig.record(i);
+  ASSERT_TRUE(rig.client.wait_for_batches(2));
+  rig.client.settle_all({.outcome = Delivery::Outcome::refused, .reason_code = 0x97});
+  const auto s = rig.pipeline->stop(in(patience));
+  EXPECT_EQ(s.errors, 3u);
+  EXPECT_EQ(s.dropped.refused, 30u);
+  EXPECT_EQ(s.waiting, 0u);
+  expect_books_add_up(s);
+  EXPECT_EQ(errors, 2);  // one by the client, one for both by the server
+}
+
+TEST(Pipeline, flush_waits_for_the_outcome_and_says_when_it_did_not_come) {
+  Rig rig(patient());
+  rig.client.answer(FakeClient::Answer::take);
+  rig.pipeline->start();
+  rig.record(1);
+  EXPECT_FALSE(rig.pipeline->flush(in(30ms)));
+  EXPECT_EQ(rig.client.batches().size(), 1u);
+  EXPECT_EQ(rig.pipeline->stats().waiting, 1u);
+  rig.client.settle_all({.outcome = Delivery::Outcome::acknowledged});
+  EXPECT_TRUE(rig.pipeline->flush(in(patience)));
+  EXPECT_EQ(rig.pipeline->stats().waiting, 0u);
+}
+
+TEST(Pipeline, flush_of_nothing_is_done_at_once) {
+  Rig rig(patient());
+  rig.pipeline->start();
+  EXPECT_TRUE(rig.pipeline->flush(in(patience)));
+  EXPECT_EQ(rig.pipeline->stats().recorded, 0u);
+  EXPECT_EQ(rig.client.batches().size(), 0u);
+}
+
+TEST(Pipeline, stop_sends_what_waits_and_takes_no_more) {
+  Rig rig(patient());
+  rig.pipeline->start();
+  for (int i = 1; i <= 250; ++i) rig.record(i);
+  auto s = rig.pipeline->stop(in(patience));
+  EXPECT_EQ(s.messages_sent, 250u);
+  EXPECT_EQ(s.batches_sent, 3u);
+  EXPECT_EQ(s.waiting, 0u);
+  EXPECT_FALSE(s.running);
+  EXPECT_FALSE(rig.record(251));
+  s = rig.pipeline->stop(in(patience));
+  EXPECT_EQ(s.recorded, 251u);
+  EXPECT_EQ(s.dropped.undelivered, 1u);
+  expect_books_add_up(s);
+}
+
+TEST(Pipeline, stop_returns_at_its_deadline_and_accounts_for_what_could_not_be_sent) {
+  auto config = patient();
+  config.batch_size = 10;
+  Rig rig(config);
+  rig.client.answer(FakeClient::Answer::take);
+  rig.pipeline->start();
+  for (int i = 1; i <= 20; ++i) rig.record(i);
+  ASSERT_TRUE(rig.client.wait_for_batches(2));
+  rig.client.answer(FakeClient::Answer::no_room);
+  for (int i = 21; i <= 55; ++i) rig.record(i);
+  const auto begin = Clock::now();
+  auto s = rig.pipeline->stop(in(50ms));
+  EXPECT_LT(Clock::now() - begin, 5s);
+  EXPECT_EQ(s.recorded, 55u);
+  EXPECT_EQ(s.waiting, 20u);  // the client has them still
+  EXPECT_EQ(s.dropped.undelivered, 35u);
+  EXPECT_EQ(s.queue_size, 0u);
+  expect_books_add_up(s);
+
+  rig.client.settle_all({.outcome = Delivery::Outcome::dropped});
+  s = rig.pipeline->stats();
+  EXPECT_EQ(s.waiting, 0u);
+  EXPECT_EQ(s.dropped.undelivered, 55u);
+  expect_books_add_up(s);
+}
+
+TEST(Pipeline, stop_does_not_wait_for_a_client_that_was_shut_down) {
+  Rig rig(patient());
+  rig.client.answer(FakeClient::Answer::gone);
+  rig.pipeline->start();
+  rig.record(1);
+  const auto begin = Clock::now();
+  const auto s = rig.pipeline->stop(in(patience));
+  EXPECT_LT(Clock::now() - begin, 5s);
+  EXPECT_EQ(s.dropped.undelivered, 1u);
+  expect_books_add_up(s);
+}
+
+TEST(Pipeline, stop_without_start_accounts_for_everything) {
+  Rig rig;
+  rig.record(1);
+  const auto s = rig.pipeline->stop(in(10ms));
+  EXPECT_EQ(s.dropped.undelivered, 1u);
+  EXPECT_EQ(s.waiting, 0u);
+  expect_books_add_up(s);
+}
+
+TEST(Pipeline, an_outcome_that_arrives_after_the_owner_has_gone_is_harmless) {
+  FakeClient client;
+  client.answer(FakeClient::Answer::take);
+  auto pipeline = std::make_shared<Pipeline>(client.publisher(), patient());
+  pipeline->start();
+  const Measurement m = Measurement(1).add("v", 1);
+  pipeline->record(m.ts_ms(), m.encoded());
+  pipeline->stop(in(10ms));
+  pipeline.reset();
+  client.settle_all({.outcome = Delivery::Outcome::acknowledged});
+}
+
+TEST(Pipeline, warns_once_of_configured_fields_that_never_appear) {
+  auto config = patient();
+  config.fields = {"v", "typo"};
+  std::mutex mutex;
+  std::vector<std::string> warnings;
+  config.log = [&](LogLevel level, std::string_view, std::string_view text) {
+    const std::lock_guard lock(mutex);
+    if (level == LogLevel::warning) warnings.emplace_back(text);
+  };
+  Rig rig(config);
+  rig.pipeline->start();
+  for (int i = 1; i <= 300; ++i) rig.record(i);
+  rig.record(301, "other");
+  const auto s = rig.pipeline->stop(in(patience));
+  EXPECT_THAT(warnings, testing::ElementsAre(testing::HasSubstr("typo")));
+  EXPECT_EQ(s.dropped.empty, 1u);
+  expect_books_add_up(s);
+}
+
+// The books hold at every moment, with many producers, a small queue, and a client that has room now and then.
+TEST(Pipeline, accounts_for_every_record_of_many_producers_at_any_moment) {
+  constexpr int producers = 4, each = 20'000;
+  Rig rig({.queue_capacity = 64, .batch_size = 5, .batch_interval = 10ms});
+  rig.pipeline->start();
+  std::atomic<std::uint64_t> accepted{0};
+  std::atomic<bool> done{false};
+  std::thread weather([&] {
+    for (int i = 0; !done; ++i) {
+      rig.client.answer(i % 3 == 0 ? FakeClient::Answer::no_room : FakeClient::Answer::take_and_acknowledge);
+      expect_books_add_up(rig.pipeline->stats());
+      std::this_thread::sleep_for(200us);
+    }
+    rig.client.answer(FakeClient::Answer::take_and_acknowledge);
+  });
+  std::vector<std::thread> threads;
+  for (int p = 0; p < producers; ++p)
+    threads.emplace_back([&] {
+      for (int i = 1; i <= each; ++i)
+        if (rig.record(i)) accepted.fetch_add(1);
+    });
+  for (std::thread& t : threads) t.join();
+  done = true;
+  weather.join();
+  const auto s = rig.pipeline->stop(in(patience));
+  EXPECT_EQ(s.recorded, std::uint64_t{producers} * each);
+  EXPECT_EQ(s.messages_sent, accepted.load());
+  EXPECT_EQ(s.dropped.queue_full, s.recorded - accepted.load());
+  EXPECT_EQ(s.waiting, 0u);
+  EXPECT_EQ(rig.client.timestamps().size(), accepted.load());
+}
+
+}  // namespace
+}  // namespace fulmar::telemetry
