@@ -23,6 +23,8 @@ namespace {
 constexpr std::size_t buffer_size = std::size_t{64} << 10;  // one send: larger ones are slower again
 constexpr std::size_t rx_keep_max = std::size_t{1} << 20;
 constexpr std::size_t filters_per_packet = 100;
+// Fixed header, packet identifier, properties, and length and options of one filter take no more.
+constexpr std::size_t request_overhead = 19;
 
 mqtt::SessionConfig session_config(const ClientConfig& config) {
   mqtt::SessionConfig session;
@@ -351,7 +353,9 @@ void Connection::turn() {
   if (transport_ && !writing_ && session_.should_close()) link_down(closing_why_, closing_code_);
   if (phase_ == Phase::finished) return;
   read_more();
-  counters_.in_flight.store(session_.counts().in_flight, std::memory_order_relaxed);
+  const auto counts = session_.counts();
+  counters_.in_flight.store(counts.in_flight, std::memory_order_relaxed);
+  counters_.sent.store(counts.publishes_sent, std::memory_order_relaxed);
   check_waiters();
   arm_timer(now);
   sleep_or_turn_again();
@@ -370,19 +374,51 @@ void Connection::take_acknowledgements() {
   }
 }
 
+mqtt::SubscriptionRequest Connection::subscription_request(std::string_view filter) const {
+  mqtt::SubscriptionRequest request;
+  request.filter = filter;
+  if (const auto wanted = wanted_.find(filter); wanted != wanted_.end()) {
+    request.qos = wanted->second.options.qos;
+    request.no_local = wanted->second.options.no_local;
+    request.retain_as_published = wanted->second.options.retain_as_published;
+  }
+  return request;
+}
+
+// Why this server cannot take the filter; success when it can.
+mqtt::ReasonCode Connection::refusal(const std::string& filter) const {
+  if (filter.size() + request_overhead > server_packet_max()) return mqtt::ReasonCode::packet_too_large;
+  return session_.subscription_refusal(subscription_request(filter), 0);
+}
+
+// As many of the next requests of one kind as fit into one packet; at least one.
+std::size_t Connection::requests_that_fit() const {
+  const bool unsubscribe = requests_.front().unsubscribe;
+  std::size_t count = 0;
+  std::size_t size = request_overhead;
+  for (const auto& request : requests_) {
+    size += request.filter.size() + 3;
+    if (request.unsubscribe != unsubscribe || count == filters_per_packet) break;
+    if (count > 0 && (size > server_packet_max() || (!unsubscribe && refusal(request.filter) != mqtt::ReasonCode::success))) {
+      break;
+    }
+    ++count;
+  }
+  return count;
+}
+
 void Connection::send_requests() {
   while (!requests_.empty()) {
     const bool unsubscribe = requests_.front().unsubscribe;
-    std::size_t count = 0, size = 0;
-    const std::size_t packet_max = server_packet_max();
-    while (count < std::min(requests_.size(), filters_per_packet) && requests_[count].unsubscribe == unsubscribe) {
-      // Fixed header, identifier and property length take at most 16 bytes, each filter 3 more than its own.
-      const std::size_t with_this = size + requests_[count].filter.size() + 3;
-      if (count > 0 && with_this + 16 > packet_max) break;
-      size = with_this;
-      ++count;
+    if (!unsubscribe) {
+      // What this server cannot take never reaches it; the answer is the one it would give.
+      if (const auto reason = refusal(requests_.front().filter); reason != mqtt::ReasonCode::success) {
+        subscription_answered(requests_.front().filter, reason);
+        requests_.pop_front();
+        continue;
+      }
     }
-    std::vector<std::string> filters;
+    const std::size_t count = requests_that_fit();
     const std::uint64_t token = ++last_token_;
     bool taken = false;
     if (unsubscribe) {
@@ -391,26 +427,14 @@ void Connection::send_requests() {
       taken = session_.unsubscribe(views, token);
     } else {
       std::vector<mqtt::SubscriptionRequest> views;
-      for (std::size_t i = 0; i < count; ++i) {
-        mqtt::SubscriptionRequest request;
-        request.filter = requests_[i].filter;
-        if (const auto wanted = wanted_.find(request.filter); wanted != wanted_.end()) {
-          request.qos = wanted->second.options.qos;
-          request.no_local = wanted->second.options.no_local;
-          request.retain_as_published = wanted->second.options.retain_as_published;
-        }
-        views.push_back(request);
-      }
+      for (std::size_t i = 0; i < count; ++i) views.push_back(subscription_request(requests_[i].filter));
       taken = session_.subscribe(views, 0, token);
     }
-    if (!taken) {
-      if (size + 16 <= packet_max) return;  // no identifier is free: later
-      dispatcher_.log(LogLevel::error, "subscribe",
-                      "the filter \"" + requests_.front().filter.substr(0, 64) + "\" is larger than the server's packets");
-    }
+    if (!taken) return;  // no identifier is free: later
+    std::vector<std::string> filters;
     for (std::size_t i = 0; i < count; ++i) filters.push_back(std::move(requests_[i].filter));
     requests_.erase(requests_.begin(), requests_.begin() + static_cast<std::ptrdiff_t>(count));
-    if (taken) requested_.emplace(token, std::move(filters));
+    requested_.emplace(token, std::move(filters));
   }
 }
 
@@ -564,17 +588,21 @@ void Connection::handle(const mqtt::SubscriptionAcknowledged& event) {
   if (request.empty() || event.unsubscribe) return;
   const auto& filters = request.mapped();
   for (std::size_t i = 0; i < filters.size() && i < event.codes.size(); ++i) {
-    const auto wanted = wanted_.find(filters[i]);
-    if (wanted == wanted_.end()) continue;  // unsubscribed in the meantime
-    const auto code = static_cast<std::uint8_t>(event.codes[i]);
-    wanted->second.acknowledged = true;
-    if (code >= 0x80) {
-      dispatcher_.log(LogLevel::warning, "subscribe",
-                      "the server refused the filter \"" + filters[i] + "\": " +
-                          std::string(mqtt::to_string(event.codes[i])) + " (" + hex(code) + ")");
-    }
-    if (wanted->second.granted) dispatcher_.post(std::make_unique<GrantedItem>(wanted->second.granted, code));
+    subscription_answered(filters[i], event.codes[i]);
   }
+}
+
+void Connection::subscription_answered(const std::string& filter, mqtt::ReasonCode reason) {
+  const auto wanted = wanted_.find(filter);
+  if (wanted == wanted_.end()) return;  // unsubscribed in the meantime
+  const auto code = static_cast<std::uint8_t>(reason);
+  wanted->second.acknowledged = true;
+  if (code >= 0x80) {
+    dispatcher_.log(LogLevel::warning, "subscribe",
+                    "the server refused the filter \"" + filter.substr(0, 64) + "\": " +
+                        std::string(mqtt::to_string(reason)) + " (" + hex(code) + ")");
+  }
+  if (wanted->second.granted) dispatcher_.post(std::make_unique<GrantedItem>(wanted->second.granted, code));
 }
 
 void Connection::handle(const mqtt::Closing& event) {

@@ -144,7 +144,11 @@ class Connection final : private net::Transport::Listener {
   void turn();
   void take_commands();
   void take_acknowledgements();
+  mqtt::SubscriptionRequest subscription_request(std::string_view filter) const;
+  mqtt::ReasonCode refusal(const std::string& filter) const;
+  std::size_t requests_that_fit() const;
   void send_requests();
+  void subscription_answered(const std::string& filter, mqtt::ReasonCode reason);
   void fill_and_write(Instant now);
   void pump();
   void handle(std::monostate) {}
@@ -154,6 +158,7 @@ class Connection final : private net::Transport::Listener {
   void handle(const mqtt::Completed& event);
   void handle(const mqtt::SubscriptionAcknowledged& event);
   void handle(const mqtt::Closing& event);
+  void handle(const mqtt::Authentication&) {}  // no method is ever offered, so none comes
   void read_more();
   void settle(std::uint64_t sequence, std::uint64_t token, Delivery::Outcome outcome, std::uint8_t reason);
   std::uint64_t settled_below() const;  // every message with a smaller sequence has an outcome

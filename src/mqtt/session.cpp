@@ -91,7 +91,7 @@ void Session::Impl::open(Instant now) {
   max_inflight = std::max<std::uint16_t>(config.max_inflight, 1);
   receive_maximum = v5() ? std::max<std::uint16_t>(config.receive_maximum, 1) : std::uint16_t{65'535};
   topic_alias_maximum = v5() ? config.topic_alias_maximum : std::uint16_t{0};
-  maximum_packet_size = config.maximum_packet_size;
+  maximum_packet_size = std::max(config.maximum_packet_size, 1u);
   problem_information = config.request_problem_information;
   authentication_method = v5() && config.authentication_method ? *config.authentication_method : std::string();
   limits = ServerLimits();
@@ -119,17 +119,17 @@ void Session::Impl::send_connect() {
                                     config.connect_properties.size());
   PropertyWriter writer(properties);
   if (v5()) {
-    using enum PropertyId;
-    if (config.session_expiry_s != 0) writer.add(session_expiry_interval, config.session_expiry_s);
-    if (receive_maximum != 65'535) writer.add(PropertyId::receive_maximum, receive_maximum);
-    if (config.maximum_packet_size != 0xffffffff) {
-      writer.add(PropertyId::maximum_packet_size, std::max(config.maximum_packet_size, 1u));
-    }
-    if (topic_alias_maximum != 0) writer.add(PropertyId::topic_alias_maximum, topic_alias_maximum);
-    if (!problem_information) writer.add(request_problem_information, 0);
+    using Id = PropertyId;
+    if (config.session_expiry_s != 0) writer.add(Id::session_expiry_interval, config.session_expiry_s);
+    if (receive_maximum != 65'535) writer.add(Id::receive_maximum, receive_maximum);
+    if (maximum_packet_size != no_packet_limit) writer.add(Id::maximum_packet_size, maximum_packet_size);
+    if (topic_alias_maximum != 0) writer.add(Id::topic_alias_maximum, topic_alias_maximum);
+    if (!problem_information) writer.add(Id::request_problem_information, 0u);
     if (!authentication_method.empty()) {
-      writer.add(PropertyId::authentication_method, authentication_method);
-      if (!config.authentication_data.empty()) writer.add(authentication_data, as_text(config.authentication_data));
+      writer.add(Id::authentication_method, authentication_method);
+      if (!config.authentication_data.empty()) {
+        writer.add(Id::authentication_data, as_text(config.authentication_data));
+      }
     }
   }
   std::size_t size = writer.size();
@@ -167,13 +167,14 @@ void Session::Impl::send_connect() {
 
 void Session::Impl::close() {
   state = State::closed;
-  ending = abrupt = false;
+  ending = abrupt = connack_seen = false;
   input = {};
   unread = expected = 0;
   held = false;
   control.clear();
   ping_sent.reset();
   disconnect_reason.reset();
+  before_disconnect = 0;
   aliases.clear();
   arrivals.clear();
   unacknowledged = 0;

@@ -122,6 +122,7 @@ struct Session::Impl {
   State state = State::closed;
   bool ending = false;              // nothing more is queued; should_close() once the rest has left
   bool abrupt = false;              // nothing more is sent; should_close() at once
+  bool connack_seen = false;        // on this connection
   bool sent_clean_start = false;
   bool has_session = false;         // the server may hold a session that this object knows
   bool wants_clean_start = false;   // by forget_session() and after a session that is not ours

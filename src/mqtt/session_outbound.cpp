@@ -286,6 +286,7 @@ bool Session::Impl::queue_auth(ReasonCode reason, BytesView data) {
 }
 
 bool Session::authenticate(BytesView data) {
+  if (impl_->state != State::connecting && impl_->state != State::connected) return false;
   if (impl_->auth != Impl::Auth::challenged && impl_->auth != Impl::Auth::challenged_again) return false;
   if (!impl_->queue_auth(ReasonCode::continue_authentication, data)) return false;
   impl_->auth = impl_->auth == Impl::Auth::challenged ? Impl::Auth::connecting : Impl::Auth::again;

@@ -34,7 +34,7 @@ Result<Endpoint> parse_url(std::string_view text) {
     return bad_url(text, "the scheme is missing; expected mqtt://host[:port]");
   }
   const auto parsed = boost::urls::parse_uri(text);
-  if (!parsed) return bad_url(text, "it is not well formed; percent-encode special characters in user and password");
+  if (!parsed || (!parsed->encoded_path().empty() && !parsed->encoded_path().starts_with('/'))) return bad_url(text, "it is not well formed; percent-encode special characters in user and password");
   const auto& url = *parsed;
   if (!boost::urls::grammar::ci_is_equal(url.scheme(), "mqtt")) {
     return bad_url(text, "the scheme \"" + std::string(url.scheme()) + "\" is not supported; expected mqtt");
