@@ -1,5 +1,8 @@
 #include "fulmar/client.hpp"
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <boost/asio/io_context.hpp>
 #include <cstring>
 #include <mutex>
@@ -26,6 +29,22 @@ namespace {
 constexpr std::size_t inline_payload_max = std::size_t{64} << 10;
 // [MQTT5 1.5.5]: the greatest remaining length.
 constexpr std::size_t remaining_length_max = 268'435'455;
+
+// Threads started within its life take no signals: those are for the program's own threads.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_{};
+};
 
 ClientConfig valid(ClientConfig config) {
   std::string all;
@@ -70,8 +89,10 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     const std::lock_guard lock(life_);
     if (started_ || shut_down_) return;
     started_ = true;
+    const SignalsBlocked blocked;
     dispatcher_.start(shared_from_this());
     io_thread_ = std::thread([this] {
+      pthread_setname_np(pthread_self(), "fulmar-io");
       connection_.start();
       context_.run();
     });

@@ -173,9 +173,9 @@ TEST_P(ProtocolTest, carries_messages_of_every_qos_both_ways_in_order) {
   test::Broker broker;
   auto config = config_for(broker.url());
   config.protocol = GetParam();
-  Client client(config);
   Collected<std::string> got;
   Collected<int> granted;
+  Client client(config);
   std::vector<Subscription> subscriptions;
   for (int qos = 0; qos <= 2; ++qos) {
     auto subscription = client.subscribe(
@@ -228,8 +228,8 @@ INSTANTIATE_TEST_SUITE_P(Client, ProtocolTest, testing::Values(ProtocolVersion::
 
 TEST(Client, carries_payloads_of_any_size) {
   test::Broker broker;
-  Client client(config_for(broker.url()));
   Collected<std::string> got;
+  Client client(config_for(broker.url()));
   const auto subscription =
       client.subscribe("big", [&](const Message& m) { got.add(std::string(m.text())); }, {.qos = QoS::at_least_once});
   ASSERT_TRUE(client.connect(10s));
@@ -246,8 +246,8 @@ TEST(Client, carries_payloads_of_any_size) {
 
 TEST(Client, tells_each_publisher_the_outcome_once) {
   test::Broker broker;
-  Client client(config_for(broker.url()));
   Collected<Delivery> outcomes;
+  Client client(config_for(broker.url()));
   client.start();
   std::vector<MessageId> ids;
   for (int i = 0; i < 100; ++i) {
@@ -269,14 +269,14 @@ TEST(Client, tells_each_publisher_the_outcome_once) {
 
 TEST(Client, resumes_after_the_broker_was_killed_and_loses_nothing) {
   test::Broker broker;
-  Client subscriber(config_for(broker.url(), "subscriber"));
   Collected<int> got;
+  Collected<StateChange> changes;
+  Client subscriber(config_for(broker.url(), "subscriber"));
   const auto subscription = subscriber.subscribe(
       "n", [&](const Message& m) { got.add(std::stoi(std::string(m.text()))); }, {.qos = QoS::at_least_once});
   ASSERT_TRUE(subscriber.connect(10s));
 
   Client publisher(config_for(broker.url(), "publisher"));
-  Collected<StateChange> changes;
   publisher.on_state_change([&](const StateChange& change) { changes.add(change); });
   ASSERT_TRUE(publisher.connect(10s));
   int next = 0;
@@ -300,15 +300,15 @@ TEST(Client, resumes_after_the_broker_was_killed_and_loses_nothing) {
 
 TEST(Client, subscribes_again_when_the_server_has_forgotten_the_session) {
   test::Broker broker;
-  Client client(config_for(broker.url()));
   Collected<std::string> got;
+  Collected<int> granted;
+  Client client(config_for(broker.url()));
   const auto subscription = client.subscribe("a/+", [&](const Message& m) { got.add(std::string(m.text())); });
   ASSERT_TRUE(client.connect(10s));
   broker.kill();
   ASSERT_TRUE(client.wait_for(ConnectionState::reconnecting, 10s));
   broker.start();
   ASSERT_TRUE(client.wait_for(ConnectionState::connected, 10s));
-  Collected<int> granted;
   const auto later = client.subscribe("b", [&](const Message& m) { got.add(std::string(m.text())); }, {},
                                       [&](std::uint8_t code) { granted.add(code); });
   ASSERT_TRUE(granted.wait_for(1));
@@ -320,8 +320,8 @@ TEST(Client, subscribes_again_when_the_server_has_forgotten_the_session) {
 
 TEST(Client, stops_calling_a_handler_when_its_subscription_is_gone) {
   test::Broker broker;
-  Client client(config_for(broker.url()));
   Collected<std::string> got, other;
+  Client client(config_for(broker.url()));
   const auto marker = client.subscribe("b", [&](const Message& m) { other.add(std::string(m.text())); });
   ASSERT_TRUE(client.connect(10s));
   {
@@ -337,9 +337,9 @@ TEST(Client, stops_calling_a_handler_when_its_subscription_is_gone) {
 
 TEST(Client, allows_every_call_from_within_a_handler) {
   test::Broker broker;
-  auto client = std::make_unique<Client>(config_for(broker.url()));
   Collected<std::string> got;
   std::optional<Subscription> inner;
+  auto client = std::make_unique<Client>(config_for(broker.url()));
   const auto subscription = client->subscribe("a", [&](const Message&) {
     inner = *client->subscribe("b", [&](const Message& m) {
       got.add(std::string(m.text()));
@@ -359,9 +359,9 @@ TEST(Client, keeps_the_link_alive_while_a_slow_handler_holds_the_input_back) {
   auto config = config_for(broker.url());
   config.inbound_bytes = 262'144;
   config.keepalive = 1s;
-  Client client(config);
   std::atomic<bool> go{false};
   std::atomic<int> handled{0};
+  Client client(config);
   const auto subscription = client.subscribe("s", [&](const Message&) {
     const auto until = Clock::now() + 10s;
     while (!go.load() && Clock::now() < until) std::this_thread::yield();
@@ -394,9 +394,9 @@ TEST(Client, falls_over_to_the_next_url) {
 
 TEST(Client, publishes_from_many_threads_and_each_threads_order_is_kept) {
   test::Broker broker;
+  Collected<std::pair<int, int>> got;
   Client client(config_for(broker.url()));
   constexpr int threads = 4, each = 500;
-  Collected<std::pair<int, int>> got;
   const auto subscription = client.subscribe("m/+", [&](const Message& m) {
     got.add({m.topic.back() - '0', std::stoi(std::string(m.text()))});
   }, {.qos = QoS::at_least_once});

@@ -1,5 +1,7 @@
 #include "client/dispatcher.hpp"
 
+#include <pthread.h>
+
 #include <cstring>
 #include <exception>
 
@@ -178,6 +180,7 @@ bool Dispatcher::run_message() {
 }
 
 void Dispatcher::run() {
+  pthread_setname_np(pthread_self(), "fulmar-dispatch");
   thread_id_.store(std::this_thread::get_id(), std::memory_order_release);
   for (;;) {
     if (stopping_.load(std::memory_order_seq_cst)) {

@@ -36,11 +36,11 @@ class BrokerChild {
   // Call it a few times a second.
   std::optional<std::string> supervise(Clock::time_point now);
   void stop();             // SIGTERM, SIGKILL after 0.3 s, reaped; the directory removed. Idempotent
-  void remove_directory();  // as a last act before _exit(); async-signal-safe it is not
 
   pid_t pid() const { return pid_; }  // -1 while it is down
   std::uint16_t port() const { return port_; }
   std::string url() const;
+  const std::filesystem::path& directory() const { return directory_; }  // empty when it is stopped
   std::uint64_t restarts() const { return restarts_; }
 
  private:
@@ -50,6 +50,7 @@ class BrokerChild {
   bool accepts() const;
   bool reap(int flags);
   std::string last_log_lines() const;
+  void remove_directory();
 
   std::filesystem::path program_, directory_;
   std::uint16_t port_ = 0;

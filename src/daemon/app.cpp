@@ -1,0 +1,309 @@
+#include "daemon/app.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <spdlog/async.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/ringbuffer_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "daemon/broker_child.hpp"
+#include "daemon/screen.hpp"
+#include "daemon/status.hpp"
+#include "daemon/stop_signals.hpp"
+#include "fulmar/client.hpp"
+#include "fulmar/telemetry.hpp"
+#include "telemetry/host_source.hpp"
+
+namespace fulmar::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto frame_interval = 250ms;
+constexpr auto line_interval = 1s;
+constexpr auto report_interval = 60s;  // in the log, when there is no live status
+constexpr auto rate_window = 2s;
+constexpr std::size_t events_shown = 6;
+// Everything together stays well under the two seconds that a stop may take.
+constexpr auto drain_patience = 800ms;
+constexpr auto drain_patience_offline = 50ms;
+constexpr auto shutdown_patience = 400ms;
+
+spdlog::level::level_enum level_of(LogLevel level) {
+  switch (level) {
+    case LogLevel::debug: return spdlog::level::debug;
+    case LogLevel::info: return spdlog::level::info;
+    case LogLevel::warning: return spdlog::level::warn;
+    case LogLevel::error: return spdlog::level::err;
+  }
+  return spdlog::level::info;
+}
+
+// The daemon's log: to a file, to standard error, or into the live status. Never waits for its output.
+class Log {
+ public:
+  Log(const DaemonConfig& config, bool live, bool terminal) {
+    pool_ = std::make_shared<spdlog::details::thread_pool>(8192, 1);
+    std::vector<spdlog::sink_ptr> sinks;
+    if (!config.log_file.empty()) sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(config.log_file));
+    if (live && terminal) {
+      recent_ = std::make_shared<spdlog::sinks::ringbuffer_sink_mt>(events_shown);
+      recent_->set_pattern("%H:%M:%S %v");
+      sinks.push_back(recent_);
+    } else if (live) {
+      sinks.push_back(std::make_shared<spdlog::sinks::stdout_sink_mt>());
+      sinks.back()->set_pattern("%H:%M:%S %v");
+    } else if (sinks.empty()) {
+      sinks.push_back(std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    }
+    if (!live || !config.log_file.empty()) sinks.front()->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+    logger_ = std::make_shared<spdlog::async_logger>("fulmard", sinks.begin(), sinks.end(), pool_,
+                                                     spdlog::async_overflow_policy::overrun_oldest);
+    logger_->set_level(spdlog::level::from_str(config.log_level == "error" ? "err" : config.log_level));
+    logger_->flush_on(spdlog::level::info);
+    logger_->set_error_handler([](const std::string&) {});  // a closed pipe is noticed elsewhere; a full disk is not ours
+  }
+
+  // Any thread. The pool's queue takes a copy and drops the oldest line when it is full.
+  void write(spdlog::level::level_enum level, std::string_view text) { logger_->log(level, text); }
+  LogSink sink() {
+    return [this](LogLevel level, std::string_view component, std::string_view text) {
+      write(level_of(level), fmt::format("{}: {}", component, text));
+    };
+  }
+  std::vector<std::string> recent() const {
+    if (!recent_) return {};
+    auto lines = recent_->last_formatted();
+    for (std::string& line : lines)
+      while (line.ends_with('\n') || line.ends_with('\r')) line.pop_back();
+    return lines;
+  }
+  // Waits until all that was logged is written.
+  void close() {
+    logger_.reset();
+    pool_.reset();
+  }
+
+ private:
+  std::shared_ptr<spdlog::details::thread_pool> pool_;
+  std::shared_ptr<spdlog::sinks::ringbuffer_sink_mt> recent_;
+  std::shared_ptr<spdlog::async_logger> logger_;
+};
+
+// How fast a pair of counters has been growing of late.
+class Rates {
+ public:
+  void add(Clock::time_point at, std::uint64_t records, std::uint64_t batches) {
+    samples_.push_back({at, records, batches});
+    while (samples_.size() > 2 && samples_[1].at <= at - rate_window) samples_.pop_front();
+  }
+  double records_per_s() const { return per_s(&Sample::records); }
+  double batches_per_s() const { return per_s(&Sample::batches); }
+
+ private:
+  struct Sample {
+    Clock::time_point at;
+    std::uint64_t records, batches;
+  };
+  double per_s(std::uint64_t Sample::* counter) const {
+    if (samples_.size() < 2) return 0;
+    const double seconds = std::chrono::duration<double>(samples_.back().at - samples_.front().at).count();
+    return seconds > 0 ? static_cast<double>(samples_.back().*counter - samples_.front().*counter) / seconds : 0;
+  }
+  std::deque<Sample> samples_;
+};
+
+// The last change of the connection, told by the dispatch thread.
+class ConnectionWatch {
+ public:
+  void changed(const StateChange& change) {
+    const std::lock_guard lock(mutex_);
+    last_ = change;
+    at_ = Clock::now();
+  }
+  void fill(StatusSnapshot& s) const {
+    const std::lock_guard lock(mutex_);
+    s.state = last_.state;
+    s.reason = last_.reason;
+    s.since = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - at_);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  StateChange last_{};
+  Clock::time_point at_ = Clock::now();
+};
+
+std::string describe(const StateChange& change) {
+  std::string text(to_string(change.state));
+  if (!change.reason.empty()) text += ": " + change.reason;
+  if (change.state == ConnectionState::reconnecting && change.retry_in > 0ms)
+    text += fmt::format("; next attempt in {:.1f} s", std::chrono::duration<double>(change.retry_in).count());
+  return text;
+}
+
+void complain(std::string_view text) { write_all(STDERR_FILENO, fmt::format("fulmard: {}\n", text)); }
+
+// The parts, in the order in which they depend on each other: they go in the opposite order.
+class App {
+ public:
+  App(AppOptions options, BrokerChild& broker, StopSignals& signals)
+      : options_(std::move(options)),
+        config_(options_.loaded.config),
+        broker_(broker),
+        signals_(signals),
+        log_(config_, options_.live, screen_.is_terminal()),
+        client_(with_log(config_.mqtt)),
+        telemetry_(client_, with_log(config_.telemetry)),
+        host_(config_.host, [this](const Measurement& m) { telemetry_.record(m); }) {
+    client_.set_log_sink(log_.sink());
+    client_.on_state_change([this](const StateChange& change) {
+      watch_.changed(change);
+      log_.write(change.state == ConnectionState::reconnecting ? spdlog::level::warn : spdlog::level::info,
+                 "connection: " + describe(change));
+    });
+  }
+
+  int run() {
+    log_.write(spdlog::level::info, fmt::format("fulmard {} sends this machine's measurements at {} Hz to {}",
+                                                options_.version, config_.host.rate_hz, url()));
+    client_.start();
+    telemetry_.start();
+    host_.start();
+    loop();
+    return stop();
+  }
+
+ private:
+  static ClientConfig with_log(ClientConfig config) { return config; }
+  TelemetryConfig with_log(TelemetryConfig config) {
+    config.log = log_.sink();
+    return config;
+  }
+
+  std::string url() const {
+    std::string all;
+    for (const std::string& one : config_.mqtt.urls) all += (all.empty() ? "" : ",") + redacted_url(one);
+    return all;
+  }
+
+  void loop() {
+    auto next = Clock::now();
+    while (!signals_.requested() && output_open_) {
+      pollfd stop{signals_.event(), POLLIN, 0};
+      ::poll(&stop, 1, static_cast<int>(std::chrono::milliseconds(frame_interval).count()));
+      const auto now = Clock::now();
+      if (const auto event = broker_.supervise(now)) log_.write(spdlog::level::warn, *event);
+      const TelemetryStats stats = telemetry_.stats();
+      rates_.add(now, stats.recorded, stats.batches_sent);
+      if (options_.live && screen_.is_terminal()) {
+        output_open_ = screen_.draw(snapshot(stats));
+      } else if (now >= next) {
+        next = now + (options_.live ? Clock::duration(line_interval) : Clock::duration(report_interval));
+        const std::string line = render_line(snapshot(stats));
+        if (options_.live) output_open_ = screen_.print_line(line);
+        else log_.write(spdlog::level::info, line);
+      }
+    }
+  }
+
+  StatusSnapshot snapshot(const TelemetryStats& stats) const {
+    StatusSnapshot s;
+    s.version = options_.version;
+    s.url = url();
+    watch_.fill(s);
+    s.uptime = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - begin_);
+    if (options_.loaded.needs_broker) s.broker = {.pid = broker_.pid(), .restarts = broker_.restarts()};
+    s.telemetry = stats;
+    s.client = client_.metrics();
+    s.outbox_bytes_max = config_.mqtt.outbox_bytes;
+    s.host = host_.stats();
+    s.records_per_s = rates_.records_per_s();
+    s.batches_per_s = rates_.batches_per_s();
+    s.events = log_.recent();
+    return s;
+  }
+
+  int stop() {
+    const bool connected = client_.connected();
+    const StateChange last = client_.last_change();
+    host_.stop();
+    telemetry_.stop(connected ? drain_patience : drain_patience_offline);
+    client_.shutdown(connected ? shutdown_patience : drain_patience_offline);
+    broker_.stop();
+    const TelemetryStats stats = telemetry_.stats();
+    const auto period = host_.stats().period;
+    std::string text = render_totals(stats) + "\n";
+    if (period.count)
+      text += fmt::format("sampling period p50 {}, p99.9 {}, max {}, target {}\n", show_duration(period.p50),
+                          show_duration(period.p999), show_duration(period.max),
+                          show_duration(std::chrono::round<std::chrono::nanoseconds>(
+                              std::chrono::duration<double>(host_.stats().target_s))));
+    if (stats.dropped.undelivered)
+      text += fmt::format("{} records were lost with this process: the broker had not acknowledged them{}{}\n",
+                          stats.dropped.undelivered, connected ? "" : "; last seen: ", connected ? "" : describe(last));
+    log_.close();
+    screen_.close();
+    write_all(options_.live ? STDOUT_FILENO : STDERR_FILENO, text);
+    return stats.dropped.total() - stats.dropped.empty > 0 ? exit_undelivered : exit_ok;
+  }
+
+  const AppOptions options_;
+  const DaemonConfig& config_;
+  BrokerChild& broker_;
+  StopSignals& signals_;
+  const Clock::time_point begin_ = Clock::now();
+  Screen screen_;
+  Log log_;
+  ConnectionWatch watch_;
+  Rates rates_;
+  bool output_open_ = true;
+  Client client_;
+  Telemetry telemetry_;
+  telemetry::HostSource host_;
+};
+
+}  // namespace
+
+int run_app(AppOptions options) {
+  BrokerChild broker;
+  // The second Ctrl-C: nothing is waited for, only what outlives the process is tidied up.
+  std::filesystem::path broker_directory;
+  StopSignals signals([&] {
+    Screen::restore_terminal();
+    if (!broker_directory.empty()) {
+      std::error_code error;
+      std::filesystem::remove_all(broker_directory, error);
+    }
+    complain("stopped at once; records that were not acknowledged are lost");
+    ::_exit(exit_killed);  // the kernel kills the broker child
+  });
+  if (options.loaded.needs_broker) {
+    if (const auto started = broker.start(); !started) {
+      complain(started.error().message);
+      return exit_failed;
+    }
+    broker_directory = broker.directory();
+    options.loaded.config.mqtt.urls = {broker.url()};
+  }
+  try {
+    return App(std::move(options), broker, signals).run();
+  } catch (const spdlog::spdlog_ex& error) {
+    complain(fmt::format("log.file: {}", error.what()));
+    return exit_bad_config;
+  } catch (const std::exception& error) {
+    complain(error.what());
+    return exit_failed;
+  }
+}
+
+}  // namespace fulmar::daemon
