@@ -39,13 +39,12 @@ void Link::changed(const StateChange& change) {
     const bool was_connected = std::exchange(status_.connected, change.state == ConnectionState::connected);
     if (status_.connected) {
       status_.ever_connected = true;
-    } else if (change.state == ConnectionState::reconnecting || change.state == ConnectionState::disconnected) {
-      if (was_connected) {
-        ++status_.losses;
-        status_.last_loss = change.reason;
-      } else if (!status_.ever_connected || change.reason_code) {
-        status_.failure = Failure{change.reason_code.value_or(exit_failure), with_remedy(change)};
-      }
+    } else if (was_connected) {
+      ++status_.losses;
+      status_.last_loss = change.reason;
+    } else if (change.retry_in.count() > 0 && (!status_.ever_connected || change.reason_code)) {
+      // A delay before the next attempt: this one has failed.
+      status_.failure = Failure{change.reason_code.value_or(exit_failure), with_remedy(change)};
     }
   }
   events_.ring();

@@ -53,10 +53,9 @@ Output::Result Output::write_all() {
       room_.notify_all();
     }
     while (written_ < writing_.size()) {
-      if (!events_.wait({.fd = fd_, .events = POLLOUT})) {
-        if (events_.signal()) return Result::signal;
-        continue;
-      }
+      const bool writable = events_.wait({.fd = fd_, .events = POLLOUT});
+      if (events_.signal()) return Result::signal;
+      if (!writable) continue;
       const auto size = write(fd_, writing_.data() + written_, std::min(chunk_, writing_.size() - written_));
       if (size >= 0) {
         written_ += static_cast<std::size_t>(size);

@@ -9,6 +9,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -52,7 +53,7 @@ spdlog::level::level_enum level_of(LogLevel level) {
 class Log {
  public:
   Log(const DaemonConfig& config, bool live, bool terminal) {
-    pool_ = std::make_shared<spdlog::details::thread_pool>(8192, 1);
+    pool_ = std::make_shared<spdlog::details::thread_pool>(1024, 1);
     std::vector<spdlog::sink_ptr> sinks;
     if (!config.log_file.empty()) sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(config.log_file));
     if (live && terminal) {
@@ -74,9 +75,12 @@ class Log {
   }
 
   // Any thread. The pool's queue takes a copy and drops the oldest line when it is full.
-  void write(spdlog::level::level_enum level, std::string_view text) { logger_->log(level, text); }
+  void write(spdlog::level::level_enum level, std::string_view text) {
+    if (logger_) logger_->log(level, text);
+  }
   LogSink sink() {
     return [this](LogLevel level, std::string_view component, std::string_view text) {
+      if (component == "connection") return;  // told by the state changes
       write(level_of(level), fmt::format("{}: {}", component, text));
     };
   }
@@ -87,7 +91,7 @@ class Log {
       while (line.ends_with('\n') || line.ends_with('\r')) line.pop_back();
     return lines;
   }
-  // Waits until all that was logged is written.
+  // Waits until all that was logged is written. Only when nobody logs any more.
   void close() {
     logger_.reset();
     pool_.reset();
@@ -122,6 +126,17 @@ class Rates {
   std::deque<Sample> samples_;
 };
 
+std::string describe(const StateChange& change) {
+  std::string text = change.reason.empty() ? std::string(to_string(change.state)) : change.reason;
+  // Bad user name or password, not authorised: 5.0's reason codes and 3.1.1's return codes.
+  const std::uint8_t code = change.reason_code.value_or(0);
+  if (change.state != ConnectionState::connected && (code == 0x86 || code == 0x87 || code == 4 || code == 5))
+    text += "; check the user name and the password (mqtt.username, mqtt.password or the URL)";
+  if (change.retry_in > 0ms)
+    text += fmt::format("; next attempt in {:.1f} s", std::chrono::duration<double>(change.retry_in).count());
+  return text;
+}
+
 // The last change of the connection, told by the dispatch thread.
 class ConnectionWatch {
  public:
@@ -133,7 +148,7 @@ class ConnectionWatch {
   void fill(StatusSnapshot& s) const {
     const std::lock_guard lock(mutex_);
     s.state = last_.state;
-    s.reason = last_.reason;
+    s.reason = describe(last_);
     s.since = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - at_);
   }
 
@@ -142,14 +157,6 @@ class ConnectionWatch {
   StateChange last_{};
   Clock::time_point at_ = Clock::now();
 };
-
-std::string describe(const StateChange& change) {
-  std::string text(to_string(change.state));
-  if (!change.reason.empty()) text += ": " + change.reason;
-  if (change.state == ConnectionState::reconnecting && change.retry_in > 0ms)
-    text += fmt::format("; next attempt in {:.1f} s", std::chrono::duration<double>(change.retry_in).count());
-  return text;
-}
 
 void complain(std::string_view text) { write_all(STDERR_FILENO, fmt::format("fulmard: {}\n", text)); }
 
@@ -162,20 +169,21 @@ class App {
         broker_(broker),
         signals_(signals),
         log_(config_, options_.live, screen_.is_terminal()),
-        client_(with_log(config_.mqtt)),
+        client_(config_.mqtt),
         telemetry_(client_, with_log(config_.telemetry)),
         host_(config_.host, [this](const Measurement& m) { telemetry_.record(m); }) {
     client_.set_log_sink(log_.sink());
     client_.on_state_change([this](const StateChange& change) {
       watch_.changed(change);
-      log_.write(change.state == ConnectionState::reconnecting ? spdlog::level::warn : spdlog::level::info,
-                 "connection: " + describe(change));
+      log_.write(change.retry_in > 0ms ? spdlog::level::warn : spdlog::level::info, "connection: " + describe(change));
     });
   }
 
   int run() {
     log_.write(spdlog::level::info, fmt::format("fulmard {} sends this machine's measurements at {} Hz to {}",
                                                 options_.version, config_.host.rate_hz, url()));
+    if (options_.loaded.needs_broker)
+      log_.write(spdlog::level::info, fmt::format("broker: our own mosquitto (pid {}) on port {}", broker_.pid(), broker_.port()));
     client_.start();
     telemetry_.start();
     host_.start();
@@ -184,7 +192,6 @@ class App {
   }
 
  private:
-  static ClientConfig with_log(ClientConfig config) { return config; }
   TelemetryConfig with_log(TelemetryConfig config) {
     config.log = log_.sink();
     return config;
@@ -197,12 +204,12 @@ class App {
   }
 
   void loop() {
-    auto next = Clock::now();
+    auto next = Clock::now() + (options_.live ? Clock::duration(line_interval) : Clock::duration(report_interval));
     while (!signals_.requested() && output_open_) {
       pollfd stop{signals_.event(), POLLIN, 0};
       ::poll(&stop, 1, static_cast<int>(std::chrono::milliseconds(frame_interval).count()));
       const auto now = Clock::now();
-      if (const auto event = broker_.supervise(now)) log_.write(spdlog::level::warn, *event);
+      if (const auto event = broker_.supervise(now)) log_.write(spdlog::level::warn, "broker: " + *event);
       const TelemetryStats stats = telemetry_.stats();
       rates_.add(now, stats.recorded, stats.batches_sent);
       if (options_.live && screen_.is_terminal()) {
@@ -278,9 +285,10 @@ int run_app(AppOptions options) {
   BrokerChild broker;
   // The second Ctrl-C: nothing is waited for, only what outlives the process is tidied up.
   std::filesystem::path broker_directory;
+  std::atomic<bool> has_directory{false};
   StopSignals signals([&] {
     Screen::restore_terminal();
-    if (!broker_directory.empty()) {
+    if (has_directory.load(std::memory_order_acquire)) {
       std::error_code error;
       std::filesystem::remove_all(broker_directory, error);
     }
@@ -293,6 +301,7 @@ int run_app(AppOptions options) {
       return exit_failed;
     }
     broker_directory = broker.directory();
+    has_directory.store(true, std::memory_order_release);  // pairs with the acquire above
     options.loaded.config.mqtt.urls = {broker.url()};
   }
   try {

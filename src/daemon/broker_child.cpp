@@ -215,7 +215,7 @@ std::optional<std::string> BrokerChild::supervise(Clock::time_point now) {
     if (now - started_ >= stable_after) backoff_ = 0ms;
     backoff_ = std::clamp<std::chrono::milliseconds>(backoff_ * 2, backoff_min, backoff_max);
     restart_due_ = now + backoff_;
-    return fmt::format("the broker (pid {}) ended: {}; restarting it on port {} in {:.1f} s; {}", was,
+    return fmt::format("our own mosquitto (pid {}) ended, {}; restarting it on port {} in {:.1f} s; {}", was,
                        how_it_ended(exit_status_), port_, std::chrono::duration<double>(backoff_).count(),
                        last_log_lines());
   }
@@ -225,7 +225,7 @@ std::optional<std::string> BrokerChild::supervise(Clock::time_point now) {
     restart_due_ = now + backoff_max;
     return spawned.error().message;
   }
-  return fmt::format("the broker was restarted (pid {}, port {})", pid_, port_);
+  return fmt::format("our own mosquitto was restarted (pid {}) on port {}", pid_, port_);
 }
 
 void BrokerChild::stop() {

@@ -131,7 +131,8 @@ class Loader {
 
   void load_node(const Key& key, const toml::node& node, const std::string& place) {
     std::ostringstream given;
-    node.visit([&](const auto& n) { given << n; });
+    if (const auto* text = node.as_string()) given << to_toml(Value(text->get()));
+    else node.visit([&](const auto& n) { given << n; });
     if (const auto value = value_of(key, node, place)) assign(key, *value, given.str(), place);
   }
 

@@ -86,6 +86,14 @@ class Table {
   std::vector<Key> keys_;
 };
 
+template <typename T>
+std::optional<T> parse_number(std::string_view text) {
+  T value{};
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || result.ec != std::errc() || result.ptr != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
 bool not_empty(std::string_view text) { return !text.empty(); }
 bool anything(std::string_view) { return true; }
 bool is_topic(std::string_view text) {
@@ -150,6 +158,26 @@ void add_mqtt_keys(Table& t) {
   t.integer("mqtt.max_inflight", 1, 65'535, FULMAR_AT(mqtt.max_inflight));
   t.integer("mqtt.outbox_bytes", mib / 16, 16'384 * mib, FULMAR_AT(mqtt.outbox_bytes));
   t.integer("mqtt.outbox_messages", 1, 100'000'000, FULMAR_AT(mqtt.outbox_messages));
+  t.add(
+      "mqtt.overflow", Kind::text, "\"reject\": batches that do not fit wait in the queue instead of being dropped",
+      [](Config&, const Value& v) { return std::get<std::string>(v) == "reject"; },
+      [](const Config&) { return Value("reject"); });
+  t.add(
+      "mqtt.wakeup", Kind::text, "\"eager\" or \"lazy:MILLISECONDS\"",
+      [](Config& c, const Value& v) {
+        std::string_view text = std::get<std::string>(v);
+        c.mqtt.wakeup = {};
+        if (text == "eager") return true;
+        if (!text.starts_with("lazy:")) return false;
+        const auto ms = parse_number<double>(text.substr(5));
+        if (!ms || *ms < 0.001 || *ms > 1000) return false;
+        c.mqtt.wakeup.lazy_interval = std::chrono::round<std::chrono::microseconds>(std::chrono::duration<double, std::milli>(*ms));
+        return true;
+      },
+      [](const Config& c) {
+        const std::chrono::duration<double, std::milli> lazy = c.mqtt.wakeup.lazy_interval;
+        return Value(lazy.count() > 0 ? fmt::format("lazy:{}", lazy.count()) : std::string("eager"));
+      });
 }
 
 void add_telemetry_keys(Table& t) {
@@ -198,14 +226,6 @@ std::string quoted_text(std::string_view text) {
     else out += c;
   }
   return out + '"';
-}
-
-template <typename T>
-std::optional<T> parse_number(std::string_view text) {
-  T value{};
-  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || result.ec != std::errc() || result.ptr != text.data() + text.size()) return std::nullopt;
-  return value;
 }
 
 std::optional<bool> parse_bool(std::string_view text) {

@@ -16,9 +16,9 @@ std::string uptime_text(std::chrono::seconds time) {
 }
 
 std::string connection_text(const StatusSnapshot& s) {
-  std::string text(to_string(s.state));
-  if (!s.reason.empty()) text += ": " + s.reason;
-  return text;
+  const std::string_view state = to_string(s.state);
+  if (s.reason.starts_with(state)) return s.reason;
+  return s.reason.empty() ? std::string(state) : fmt::format("{}: {}", state, s.reason);
 }
 
 std::string broker_text(const StatusSnapshot& s) {

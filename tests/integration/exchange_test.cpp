@@ -1,8 +1,6 @@
 // Client against a real broker: what is published arrives, unchanged and in order.
 #include <gtest/gtest.h>
 
-#include <optional>
-
 #include "tests/integration/inbox.hpp"
 #include "tests/support/broker.hpp"
 
@@ -30,6 +28,7 @@ class Exchange : public testing::TestWithParam<Manner> {
   Broker broker_;
   Inbox inbox_;
   Outcomes outcomes_;
+  Subscription made_in_handler_;
   Client client_{config_for(broker_.url(), "exchange", GetParam().protocol)};
   Subscription subscription_;
 };
@@ -120,16 +119,14 @@ TEST_P(Exchange, is_silent_after_unsubscribing) {
 
 TEST_P(Exchange, may_publish_and_subscribe_inside_a_handler) {
   Inbox answers;
-  std::optional<Subscription> answer_subscription;
-  const auto asking = *client_.subscribe("question", [&](const Message& message) {
-    answer_subscription = *client_.subscribe("answer", answers.handler(), {.qos = GetParam().qos});
-    ASSERT_TRUE(client_.publish("answer", "re: " + std::string(message.text()), {.qos = GetParam().qos}));
+  const auto asking = *client_.subscribe("question", [this, answers](const Message& message) mutable {
+    made_in_handler_ = *client_.subscribe("answer", answers.handler(), {.qos = GetParam().qos});
+    EXPECT_TRUE(client_.publish("answer", "re: " + std::string(message.text()), {.qos = GetParam().qos}));
   });
   ASSERT_TRUE(client_.connect(10s));
   ASSERT_TRUE(client_.publish("question", "why?", {.qos = GetParam().qos}));
   ASSERT_TRUE(answers.wait_for(1));
-  EXPECT_EQ(answers.items()[0].text, "re: why?");
-  client_.shutdown();
+  EXPECT_EQ(answers.items()[0].text, "re: why?") << "the SUBSCRIBE went before the PUBLISH";
 }
 
 INSTANTIATE_TEST_SUITE_P(, Exchange,

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -16,34 +18,38 @@
 
 namespace fulmar::test {
 
+// A handle: copies share what was collected, so a handler that runs late never meets a dead one.
 template <typename Item>
 class Collected {
  public:
-  void add(Item item) {
+  void add(Item item) const {
     {
-      const std::lock_guard lock(mutex_);
-      items_.push_back(std::move(item));
+      const std::lock_guard lock(state_->mutex);
+      state_->items.push_back(std::move(item));
     }
-    changed_.notify_all();
+    state_->changed.notify_all();
   }
   // Waits until there are at least `count`; false when there are not within the time.
   bool wait_for(std::size_t count, std::chrono::milliseconds timeout = std::chrono::seconds(20)) const {
-    std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, timeout, [&] { return items_.size() >= count; });
+    std::unique_lock lock(state_->mutex);
+    return state_->changed.wait_for(lock, timeout, [&] { return state_->items.size() >= count; });
   }
   std::vector<Item> items() const {
-    const std::lock_guard lock(mutex_);
-    return items_;
+    const std::lock_guard lock(state_->mutex);
+    return state_->items;
   }
   std::size_t size() const {
-    const std::lock_guard lock(mutex_);
-    return items_.size();
+    const std::lock_guard lock(state_->mutex);
+    return state_->items.size();
   }
 
  private:
-  mutable std::mutex mutex_;
-  mutable std::condition_variable changed_;
-  std::vector<Item> items_;
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<Item> items;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 struct Letter {
@@ -58,13 +64,13 @@ struct Letter {
 class Inbox : public Collected<Letter> {
  public:
   MessageHandler handler() {
-    return [this](const Message& message) {
-      add({std::string(message.topic), std::string(message.text()), message.qos, message.retain,
-           message.dup});
+    return [letters = Collected<Letter>(*this)](const Message& message) {
+      letters.add({std::string(message.topic), std::string(message.text()), message.qos, message.retain,
+                   message.dup});
     };
   }
   Client::GrantedHandler granted() {
-    return [this](std::uint8_t code) { grants_.add(code); };
+    return [grants = grants_](std::uint8_t code) { grants.add(code); };
   }
   const Collected<std::uint8_t>& grants() const { return grants_; }
 
@@ -76,7 +82,7 @@ class Inbox : public Collected<Letter> {
 class Outcomes : public Collected<Delivery> {
  public:
   DeliveryHandler handler() {
-    return [this](const Delivery& delivery) { add(delivery); };
+    return [outcomes = Collected<Delivery>(*this)](const Delivery& delivery) { outcomes.add(delivery); };
   }
   std::size_t count(Delivery::Outcome outcome) const {
     const auto all = items();

@@ -92,12 +92,17 @@ class Refusal : public testing::TestWithParam<ProtocolVersion> {};
 TEST_P(Refusal, of_a_wrong_password_is_visible_at_once_and_without_the_password) {
   Broker broker({.users = {{"ada", "right"}}});
   Client client(config_for(broker.url_with("ada", "wr0ng-secret"), "ada", GetParam()));
+  Collected<StateChange> changes;
+  client.on_state_change([changes](const StateChange& change) {
+    if (change.reason_code) changes.add(change);
+  });
   const auto connected = client.connect(10s);
   ASSERT_FALSE(connected);
   EXPECT_EQ(connected.error().code, Errc::connection_refused);
   EXPECT_TRUE(connected.error().reason_code.has_value());
-  const auto change = client.last_change();
-  EXPECT_EQ(change.state, ConnectionState::reconnecting);
+  ASSERT_TRUE(changes.wait_for(1));
+  const auto change = changes.items()[0];
+  EXPECT_EQ(change.state, ConnectionState::connecting) << "it goes on trying";
   EXPECT_EQ(change.reason_code, connected.error().reason_code);
   for (const auto& text : {connected.error().message, change.reason}) {
     EXPECT_TRUE(text.contains("authori")) << text;
@@ -155,7 +160,7 @@ TEST(Shutdown, is_idempotent_and_may_be_called_by_a_handler) {
   Broker broker;
   Client client(config_for(broker.url(), "handler"));
   Collected<int> done;
-  const auto subscription = *client.subscribe("end", [&](const Message&) {
+  const auto subscription = *client.subscribe("end", [&client, done](const Message&) {
     client.shutdown(1s);
     done.add(1);
   });
@@ -174,12 +179,20 @@ TEST(KeepAlive, notices_a_frozen_broker_and_returns_when_it_thaws) {
   config.connect_timeout = 500ms;
   Client client(config);
   Collected<StateChange> changes;
-  client.on_state_change([&](const StateChange& change) { changes.add(change); });
+  client.on_state_change([changes](const StateChange& change) { changes.add(change); });
   ASSERT_TRUE(client.connect(10s));
   broker.freeze();
   ASSERT_TRUE(client.wait_for(ConnectionState::reconnecting, 4s)) << "1.5 x keep-alive, and some";
   broker.thaw();
-  EXPECT_TRUE(client.wait_for(ConnectionState::connected, 10s));
+  ASSERT_TRUE(client.wait_for(ConnectionState::connected, 10s));
+  client.shutdown();
+  std::vector<ConnectionState> states;
+  for (const auto& change : changes.items()) {
+    EXPECT_FALSE(change.reason.empty()) << to_string(change.state);
+    if (states.empty() || states.back() != change.state) states.push_back(change.state);
+  }
+  ASSERT_GE(states.size(), 3u);
+  EXPECT_EQ(states.back(), ConnectionState::disconnected);
 }
 
 }  // namespace

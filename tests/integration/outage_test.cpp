@@ -83,8 +83,12 @@ TEST_P(Outage, that_lasts_from_the_start_delays_messages_and_loses_none) {
   broker_.stop();
   Outcomes outcomes;
   Client client(config_for(broker_.url(), "early", GetParam()));
+  Collected<StateChange> failures;
+  client.on_state_change([failures](const StateChange& change) {
+    if (change.retry_in > 0ms) failures.add(change);
+  });
   client.start();
-  ASSERT_TRUE(client.wait_for(ConnectionState::reconnecting, 10s));
+  ASSERT_TRUE(failures.wait_for(2)) << "attempts in vain";
   for (int i = 0; i < 1'000; ++i) {
     ASSERT_TRUE(client.publish(numbered(i), as_bytes("x"), {.qos = QoS::at_least_once}, outcomes.handler()));
   }
