@@ -82,6 +82,7 @@ std::vector<Cell> measure(const Configuration& configuration, const std::vector<
         if (counts && repetition != 0) continue;  // counts do not vary as times do
         which.counts = counts;
         if (counts) which.seconds = options.seconds / 2;
+        sink.page().behaviour.store(SinkBehaviour::acknowledge);  // whatever the last child left
         const auto figures = run_child(which.to_arguments(), std::chrono::seconds(120));
         if (figures) {
           fill(row, *figures);

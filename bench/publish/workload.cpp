@@ -19,7 +19,7 @@ using std::chrono::steady_clock;
 constexpr std::string_view topic = "bench/publish/topic1";
 static_assert(topic.size() == 20);
 constexpr auto pause_time = std::chrono::microseconds(50);
-constexpr auto drain_time_limit = std::chrono::seconds(30);
+constexpr auto stuck_time_limit = std::chrono::seconds(30);
 constexpr auto quiet_time = std::chrono::milliseconds(2);
 constexpr std::uint64_t burst_messages_max = 400'000;
 
@@ -38,33 +38,28 @@ class Run {
         sink_before_(sink.publishes_total()),
         violations_before_(sink.violations.load()) {}
 
-  // Publishes until `count` messages or `seconds` are over, with back-pressure. False when the library refused one.
-  bool publish(std::uint64_t count, double seconds) {
+  // Publishes until `count` messages or `seconds` are over, with back-pressure.
+  Result<void> publish(std::uint64_t count, double seconds) {
     const auto deadline = steady_clock::now() + std::chrono::duration_cast<steady_clock::duration>(
                                                     std::chrono::duration<double>(std::min(seconds, 1e6)));
     std::uint64_t credit = 0;
     for (std::uint64_t i = 0; i < count; ++i) {
       if (credit == 0 || i % 256 == 0) {
         if (steady_clock::now() >= deadline) break;
-        while ((credit = outstanding_max_ - (published_ - driver_.completed())) == 0) {
-          std::this_thread::sleep_for(pause_time);
-        }
+        if (auto room = wait_for_room(credit); !room) return room;
       }
-      if (!driver_.publish(topic, payload_)) return false;
+      if (!driver_.publish(topic, payload_)) return refused();
       --credit;
       ++published_;
     }
-    return true;
+    return {};
   }
 
   // Waits until all is completed and in the sink.
   Result<void> drain() {
-    const auto deadline = steady_clock::now() + drain_time_limit;
+    const auto deadline = steady_clock::now() + stuck_time_limit;
     while (driver_.completed() < published_ || arrived() < published_) {
-      if (steady_clock::now() > deadline) {
-        return fail(Errc::timeout, fmt::format("{} published, {} completed, {} arrived at the sink", published_,
-                                               driver_.completed(), arrived()));
-      }
+      if (steady_clock::now() > deadline) return stuck();
       std::this_thread::sleep_for(pause_time);
     }
     if (arrived() != published_ || sink_.violations.load() != violations_before_) {
@@ -76,11 +71,11 @@ class Run {
   }
 
   // Times every call of one burst.
-  bool burst(const CallClock& clock, Histogram* histogram) {
+  Result<void> burst(const CallClock& clock, Histogram* histogram) {
     stamps_.resize(burst_ + 1);
     for (std::uint64_t i = 0; i < burst_; ++i) {
       stamps_[i] = CallClock::now();
-      if (!driver_.publish(topic, payload_)) return false;
+      if (!driver_.publish(topic, payload_)) return refused();
     }
     stamps_[burst_] = CallClock::now();
     published_ += burst_;
@@ -88,7 +83,17 @@ class Run {
       const auto ticks = stamps_[i + 1] - stamps_[i];
       histogram->add(ticks - std::min(ticks, clock.overhead_ticks()));
     }
-    return true;
+    return {};
+  }
+
+  // After drain(): how many messages a library sends that gets no acknowledgement. The last thing that a run can do.
+  Result<std::uint64_t> in_flight_at_most(std::uint64_t window) {
+    sink_.behaviour.store(SinkBehaviour::mute);
+    for (std::uint64_t i = 0; i < std::min<std::uint64_t>(window + 100, burst_); ++i) {
+      if (!driver_.publish(topic, payload_)) return refused();
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    return arrived() - published_;
   }
 
   std::uint64_t published() const { return published_; }
@@ -98,6 +103,22 @@ class Run {
   }
 
  private:
+  static std::unexpected<Error> refused() { return fail(Errc::outbox_full, "the library refused a message"); }
+  std::unexpected<Error> stuck() const {
+    return fail(Errc::timeout, fmt::format("stuck for {} s: {} published, {} completed, {} arrived at the sink",
+                                           stuck_time_limit.count(), published_, driver_.completed(), arrived()));
+  }
+
+  Result<void> wait_for_room(std::uint64_t& room) const {
+    room = outstanding_max_ - (published_ - driver_.completed());
+    for (const auto deadline = steady_clock::now() + stuck_time_limit; room == 0;) {
+      if (steady_clock::now() > deadline) return stuck();
+      std::this_thread::sleep_for(pause_time);
+      room = outstanding_max_ - (published_ - driver_.completed());
+    }
+    return {};
+  }
+
   std::uint64_t arrived() const { return sink_.publishes_total() - sink_before_; }
 
   Driver& driver_;
@@ -112,15 +133,13 @@ class Run {
   std::vector<std::uint64_t> stamps_;
 };
 
-std::unexpected<Error> refused() { return fail(Errc::outbox_full, "the library refused a message"); }
-
 Result<void> measure_bursts(Run& run, const Case& which, Figures& figures) {
   const CallClock clock;
   Histogram histogram;
   const auto begin = steady_clock::now();
   for (std::uint64_t bursts = 0;; ++bursts) {
     const bool warm = bursts >= 2;
-    if (!run.burst(clock, warm ? &histogram : nullptr)) return refused();
+    if (auto published = run.burst(clock, warm ? &histogram : nullptr); !published) return published;
     if (auto drained = run.drain(); !drained) return drained;
     std::this_thread::sleep_for(quiet_time);
     const std::chrono::duration<double> elapsed = steady_clock::now() - begin;
@@ -138,9 +157,8 @@ Result<void> measure_bursts(Run& run, const Case& which, Figures& figures) {
 Result<std::uint64_t> warm_up(Run& run, const Case& which) {
   const auto before = run.published();
   const auto begin = steady_clock::now();
-  if (!run.publish(which.messages != 0 ? which.messages / 4 : UINT64_MAX, which.messages != 0 ? 1e9 : which.seconds / 4)) {
-    return refused();
-  }
+  auto published = which.messages != 0 ? run.publish(which.messages / 4, 1e9) : run.publish(UINT64_MAX, which.seconds / 4);
+  if (!published) return std::unexpected(published.error());
   if (auto drained = run.drain(); !drained) return std::unexpected(drained.error());
   if (which.messages != 0) return which.messages;
   const std::chrono::duration<double> elapsed = steady_clock::now() - begin;
@@ -153,7 +171,7 @@ Result<void> measure_sustained(Run& run, const Case& which, Figures& figures) {
   if (!count) return std::unexpected(count.error());
   const double cpu_before = cpu_seconds();
   const auto begin_ns = now_ns();
-  if (!run.publish(*count, 1e9)) return refused();
+  if (auto published = run.publish(*count, 1e9); !published) return published;
   if (auto drained = run.drain(); !drained) return drained;
   const double elapsed = static_cast<double>(run.finished_ns(now_ns()) - begin_ns) * 1e-9;
   const auto messages = static_cast<double>(*count);
@@ -168,7 +186,7 @@ Result<void> measure_counts(Run& run, const Case& which, const SyscallCounter* s
   const auto allocations_before = AllocationCounter::count();
   const auto syscalls_before = syscalls != nullptr ? syscalls->count() : 0;
   AllocationCounter::enable(true);
-  if (!run.publish(*count, 1e9)) return refused();
+  if (auto published = run.publish(*count, 1e9); !published) return published;
   if (auto drained = run.drain(); !drained) return drained;
   AllocationCounter::enable(false);
   const auto messages = static_cast<double>(*count);
@@ -178,6 +196,13 @@ Result<void> measure_counts(Run& run, const Case& which, const SyscallCounter* s
   if (AllocationCounter::available()) {
     figures["allocations_per_message"] = static_cast<double>(AllocationCounter::count() - allocations_before) / messages;
   }
+  if (which.qos == 0) return {};
+  const auto in_flight = run.in_flight_at_most(which.window);
+  if (!in_flight) return std::unexpected(in_flight.error());
+  if (*in_flight > which.window) {
+    return fail(Errc::protocol_violation, fmt::format("{} messages were in flight, more than the window", *in_flight));
+  }
+  figures["in_flight"] = static_cast<double>(*in_flight);
   return {};
 }
 
@@ -213,6 +238,7 @@ Result<Case> Case::from_arguments(const std::vector<std::string>& arguments) {
 std::vector<Library> libraries() { return {fulmar_library(), mosquitto_library(), paho_library()}; }
 
 Result<Figures> run_case(const Case& which) {
+  ::prctl(PR_SET_NAME, "bench_caller");
   ::prctl(PR_SET_TIMERSLACK, 1UL);  // so that a caller who waits wakes up in time, whatever the library
   const auto all = libraries();
   const auto library = std::ranges::find(all, which.library, &Library::name);
@@ -243,6 +269,7 @@ Result<Figures> run_case(const Case& which) {
     figures["peak_rss_bytes"] = peak_rss_bytes();
   }
   if (!measured) return std::unexpected(measured.error());
+  sink.value()->behaviour.store(SinkBehaviour::acknowledge);
   driver->disconnect();
   return figures;
 }

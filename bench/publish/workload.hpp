@@ -6,7 +6,8 @@
 //   sustained  as many messages as go through, the caller waiting whenever the library holds `outstanding_max`; from the
 //              first call to the last acknowledgement (QoS 1) or the sink's last read (QoS 0).
 //   counts     a shorter sustained run with the probes for allocations and system calls switched on; in a process of its
-//              own, so that the probes do not slow what is timed.
+//              own, so that the probes do not slow what is timed. QoS 1: at the end the sink goes mute, and no more than
+//              the window may arrive.
 //
 // Every phase ends with a comparison of the sink's count with ours: a difference fails the run.
 

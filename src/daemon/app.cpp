@@ -256,12 +256,14 @@ class App {
                           show_duration(std::chrono::round<std::chrono::nanoseconds>(
                               std::chrono::duration<double>(host_.stats().target_s))));
     if (stats.dropped.undelivered)
-      text += fmt::format("{} records were lost with this process: the broker had not acknowledged them{}{}\n",
-                          stats.dropped.undelivered, connected ? "" : "; last seen: ", connected ? "" : describe(last));
+      text += fmt::format("{} records were lost with this process: the broker had not acknowledged them\n",
+                          stats.dropped.undelivered);
+    if (client_.metrics().connects == 0) text += "the broker was never reached: " + describe(last) + "\n";
     log_.close();
     screen_.close();
     write_all(options_.live ? STDOUT_FILENO : STDERR_FILENO, text);
-    return stats.dropped.total() - stats.dropped.empty > 0 ? exit_undelivered : exit_ok;
+    const bool lost = stats.dropped.total() > stats.dropped.empty;
+    return lost || client_.metrics().connects == 0 ? exit_undelivered : exit_ok;
   }
 
   const AppOptions options_;

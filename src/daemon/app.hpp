@@ -16,7 +16,7 @@ enum ExitCode : int {
   exit_ok = 0,           // stopped as asked, everything acknowledged
   exit_failed = 1,       // something the daemon cannot run without does not work
   exit_bad_config = 2,   // wrong flags or configuration; nothing was started
-  exit_undelivered = 3,  // stopped as asked, but records were lost: the totals say how many and why
+  exit_undelivered = 3,  // stopped as asked, but records were lost or the broker was never reached: the totals say more
   exit_killed = 130,     // the second Ctrl-C
 };
 

@@ -56,7 +56,7 @@ class Loader {
     for (const auto& [name, value] : sources_.flags) load_flag(name, value);
     read_password_file();
     const bool needs_broker = sources_.broker && config_.mqtt.urls.empty();
-    check_whole(needs_broker);
+    if (file_usable_) check_whole(needs_broker);  // otherwise all that it says would be missed too
     if (!problems_.empty()) return std::unexpected(std::move(problems_));
     return LoadedConfig{.config = config_, .needs_broker = needs_broker, .effective = effective()};
   }
@@ -88,9 +88,11 @@ class Loader {
 
   void load_file(const fs::path& path) {
     const auto text = read_file(path);
+    file_usable_ = false;
     if (!text) return problem(fmt::format("cannot read the configuration {}: {}", path.string(), text.error()));
     try {
       const toml::table table = toml::parse(*text, path.string());
+      file_usable_ = true;
       load_table(table, "", path.string());
     } catch (const toml::parse_error& error) {
       const auto& at = error.source().begin;
@@ -230,11 +232,12 @@ class Loader {
       }
       const Value value = key.get(config_);
       const auto* text = std::get_if<std::string>(&value);
-      const bool unset = text && text->empty();
+      const auto* list = std::get_if<std::vector<std::string>>(&value);
+      const bool unset = (text && text->empty()) || (list && list->empty());
       const auto origin = origins_.find(key.name);
       const std::string from = origin == origins_.end() ? "default" : origin->second;
       out += fmt::format("{}{:<44}  # {}\n", unset ? "# " : "",
-                         fmt::format("{} = {}", key.leaf(), unset ? "\"\"" : shown(key, to_toml(value))), from);
+                         fmt::format("{} = {}", key.leaf(), unset ? to_toml(value) : shown(key, to_toml(value))), from);
     }
     return out;
   }
@@ -245,6 +248,7 @@ class Loader {
   std::map<std::string, std::string> origins_;
   std::set<std::string> wrong_;
   std::vector<std::string> problems_;
+  bool file_usable_ = true;
 };
 
 }  // namespace

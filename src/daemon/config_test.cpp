@@ -179,7 +179,7 @@ TEST_F(Config, a_text_is_not_a_number_unless_it_comes_from_a_variable) {
 }
 
 TEST_F(Config, broken_toml_names_the_line) {
-  EXPECT_THAT(problems(file("[mqtt]\nurl = \n")), testing::Contains(AllOf(HasSubstr("fulmar.toml:2:"), HasSubstr("not TOML"))));
+  EXPECT_THAT(problems(file("[mqtt]\nurl = \n")), ElementsAre(AllOf(HasSubstr("fulmar.toml:2:"), HasSubstr("not TOML"))));
 }
 
 TEST_F(Config, a_file_that_cannot_be_read_is_named) {

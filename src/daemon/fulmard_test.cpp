@@ -131,7 +131,8 @@ TEST_F(Fulmard, sends_every_record_through_a_broker_that_is_killed_in_between_an
 }
 
 TEST_F(Fulmard, every_record_arrives_at_a_subscriber_across_an_outage_of_the_broker) {
-  test::Broker broker({.config = {"persistence true", "autosave_on_changes true", "autosave_interval 1", "max_queued_messages 0"}});
+  test::Broker broker({.config = {"persistence true", "persistence_location " + folder_.path().string() + "/",
+                                  "autosave_on_changes true", "autosave_interval 1", "max_queued_messages 0"}});
   const auto received = folder_ / "received";
   const std::vector<std::string> subscribe{"mosquitto_sub", "-p", std::to_string(broker.port()), "-t", "v1/devices/me/telemetry",
                                            "-q", "1", "-c", "-i", "test-subscriber", "-V", "mqttv5", "-x", "3600"};

@@ -28,8 +28,8 @@ Examples:
   fulmard --config /etc/fulmar.toml --check-config
   fulmard --live --rate-hz 1000 --set telemetry.batch_size=500
 
-Exit codes: 0 stopped as asked, 1 cannot run, 2 bad flags or configuration, 3 stopped, but records were lost,
-130 second Ctrl-C.)";
+Exit codes: 0 stopped as asked, 1 cannot run, 2 bad flags or configuration, 3 stopped, but records were lost
+or the broker was never reached, 130 second Ctrl-C.)";
 
 struct Flags {
   std::string config;

@@ -24,6 +24,14 @@ SessionConfig persistent(ProtocolVersion version = ProtocolVersion::v5) {
 
 SessionConfig v3() { return persistent(ProtocolVersion::v3_1_1); }
 
+OwnedRecord record_of(std::string_view payload, QoS qos) {
+  RecordParts parts;
+  parts.topic = "t";
+  parts.payload = as_bytes(payload);
+  parts.qos = qos;
+  return OwnedRecord(parts);
+}
+
 std::vector<std::string> payloads_of(ScriptedServer& server) {
   std::vector<std::string> payloads;
   while (!server.sent.empty()) {
@@ -167,7 +175,7 @@ TEST(SessionPublish, pubrels_leave_in_the_order_of_the_pubrecs_also_after_a_reco
   for (int i = 0; i < 3; ++i) server.publish_record("x", QoS::exactly_once);
   server.flush();
   server.sent.clear();
-  for (const std::uint16_t id : {2, 3, 1}) server.ack(PacketType::pubrec, id);
+  for (const std::uint16_t id : std::initializer_list<std::uint16_t>{2, 3, 1}) server.ack(PacketType::pubrec, id);
   EXPECT_THAT(payloads_of(server), ElementsAre("62 02 00 02", "62 02 00 03", "62 02 00 01"));
   server.reconnect(true);
   EXPECT_THAT(payloads_of(server), ElementsAre("62 02 00 02", "62 02 00 03", "62 02 00 01"));
@@ -349,7 +357,7 @@ TEST(SessionLimits, a_window_that_shrank_across_a_reconnect_is_not_exceeded) {
   server.connect();
   for (int i = 0; i < 5; ++i) server.publish_record(std::to_string(i), QoS::exactly_once);
   server.flush();
-  for (const std::uint16_t id : {1, 2}) server.ack(PacketType::pubrec, id);
+  for (std::uint16_t id = 1; id <= 2; ++id) server.ack(PacketType::pubrec, id);
   server.reconnect(true, LimitBytes(PropertyId::receive_maximum, 1));
   // The PUBRELs are no PUBLISHes, but their exchanges occupy the window.
   EXPECT_THAT(payloads_of(server), ElementsAre("62 02 00 01", "62 02 00 02"));
@@ -441,7 +449,7 @@ TEST(SessionLimits, all_65535_identifiers_can_be_in_flight_and_come_back) {
   config.max_inflight = 65'535;
   ScriptedServer server(config);
   server.connect();
-  const OwnedRecord record({.topic = "t", .qos = QoS::at_least_once});
+  const auto record = record_of("", QoS::at_least_once);
   std::size_t sent = 0;
   Bytes buffer(1 << 16);
   while (sent < 70'000) {
@@ -606,9 +614,6 @@ TEST(SessionTransmit, any_buffer_size_gives_the_same_bytes) {
 }
 
 TEST(SessionTransmit, a_shared_payload_is_sent_from_where_it_is_and_released_at_the_end) {
-  struct Watch {
-    std::size_t size = 1'000'000;
-  };
   ScriptedServer server(persistent());
   server.connect();
   auto* shared = new SharedPayload;
@@ -664,8 +669,8 @@ TEST(SessionTransmit, other_packets_never_cut_into_a_publish_and_an_early_answer
   Bytes rest(2000);
   const auto size = server.session.transmit(rest, server.now);
   rest.resize(size);
-  EXPECT_EQ(size, 1008u - 100 + 9);
-  EXPECT_EQ(rest[906], std::byte{'x'});
+  EXPECT_EQ(size, 1009u - 100 + 9);
+  EXPECT_EQ(rest[908], std::byte{'x'});
   EXPECT_EQ(rest[size - 9], std::byte{0x82});
 }
 
@@ -689,7 +694,7 @@ TEST(SessionRoom, keeps_the_window_full_and_the_rest_with_the_caller) {
   auto config = persistent();
   config.max_inflight = 10;
   ScriptedServer server(config);
-  const OwnedRecord record({.topic = "t", .qos = QoS::at_least_once});
+  const auto record = record_of("", QoS::at_least_once);
   std::size_t taken = 0;
   while (server.session.publish(record.view())) ++taken;
   EXPECT_EQ(taken, 256u);
@@ -702,7 +707,7 @@ TEST(SessionRoom, keeps_the_window_full_and_the_rest_with_the_caller) {
 TEST(SessionRoom, is_bounded_by_bytes_but_takes_one_record_of_any_size) {
   ScriptedServer server(persistent());
   const std::string payload(300'000, 'x');
-  const OwnedRecord record({.topic = "t", .payload = as_bytes(payload)});
+  const auto record = record_of(payload, QoS::at_most_once);
   EXPECT_TRUE(server.session.publish(record.view()));
   EXPECT_FALSE(server.session.publish(record.view()));
 }

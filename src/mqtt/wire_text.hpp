@@ -1,5 +1,5 @@
 #pragma once
-// Packets as text for tests: bytes("30 05 'abc' 00") and back.
+// Packets as text for tests: bytes("30 (0003 'abc' 00)") and back.
 //
 // Not for the library itself.
 
@@ -11,14 +11,17 @@
 #include <vector>
 
 #include "fulmar/mqtt/types.hpp"
+#include "mqtt/wire_writer.hpp"
 
 namespace fulmar::mqtt {
 
 using Bytes = std::vector<std::byte>;
 
-// Hexadecimal pairs, spaces between them as one likes; text between single quotes stands for itself.
+// Hexadecimal pairs, spaces between them as one likes; text between single quotes stands for itself; a part in parentheses
+// has its length in front, as a variable byte integer.
 inline Bytes bytes(std::string_view text) {
   Bytes result;
+  std::vector<std::size_t> open;
   const auto digit = [](char c) { return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10; };
   bool quoted = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -26,6 +29,14 @@ inline Bytes bytes(std::string_view text) {
       quoted = !quoted;
     } else if (quoted) {
       result.push_back(static_cast<std::byte>(text[i]));
+    } else if (text[i] == '(') {
+      open.push_back(result.size());
+    } else if (text[i] == ')') {
+      std::byte length[4];
+      const auto begin = static_cast<std::ptrdiff_t>(open.back());
+      const auto* end = put_variable(length, static_cast<std::uint32_t>(result.size() - open.back()));
+      result.insert(result.begin() + begin, length, end);
+      open.pop_back();
     } else if (std::isxdigit(static_cast<unsigned char>(text[i]))) {
       result.push_back(static_cast<std::byte>(digit(text[i]) << 4 | digit(text[i + 1])));
       ++i;
