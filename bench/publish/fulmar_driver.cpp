@@ -28,7 +28,7 @@ class FulmarDriver final : public Driver {
 
   std::uint64_t completed() override { return client_->metrics().acknowledged; }
 
-  void disconnect() override { client_->shutdown(std::chrono::seconds(5)); }
+  void disconnect() override { client_->shutdown(std::chrono::milliseconds(200)); }
 
  private:
   std::unique_ptr<Client> client_;

@@ -51,6 +51,15 @@ std::string title(const Configuration& configuration, const Options& options) {
   return fmt::format("QoS {}{}, {} B payload", configuration.qos, window, options.payload_bytes);
 }
 
+// "10000 (paho-c, QoS 1: the window)", as the libraries ask for.
+std::string burst_sizes(const std::vector<Library>& libraries) {
+  auto text = std::to_string(Case{}.burst);
+  for (const auto& library : libraries) {
+    if (library.burst_max(1, 100) == 100) text += fmt::format(" ({}, QoS 1: the window)", library.name);
+  }
+  return text;
+}
+
 void fill(Row& row, const Figures& figures) {
   for (const auto& column : columns()) {
     if (const auto figure = figures.find(column.name); figure != figures.end()) row.*column.value = figure->second;
@@ -114,9 +123,8 @@ int run(const Options& options) {
   }
   if (const auto probe = SyscallCounter::open(); !probe) std::cout << probe.error().message << '\n';
   std::cout << machine() << '\n'
-            << fmt::format("Median of {} interleaved repetitions, below it min-max. Bursts of {} calls; each message "
-                           "arrived at the sink.\n",
-                           options.repetitions, Case{}.burst)
+            << fmt::format("Median of {} interleaved repetitions, below it min-max. Calls are timed in bursts of {}.\n",
+                           options.repetitions, burst_sizes(chosen))
             << std::flush;
 
   bool failed = false;

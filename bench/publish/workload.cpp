@@ -21,6 +21,8 @@ static_assert(topic.size() == 20);
 constexpr auto pause_time = std::chrono::microseconds(50);
 constexpr auto stuck_time_limit = std::chrono::seconds(30);
 constexpr auto quiet_time = std::chrono::milliseconds(2);
+constexpr std::uint64_t burst_warm_up_messages = 100'000;  // more than a queue of 8 MiB holds: every page is touched
+constexpr std::uint64_t bursts_min = 3;
 constexpr std::uint64_t burst_messages_max = 400'000;
 
 std::int64_t now_ns() { return std::chrono::nanoseconds(steady_clock::now().time_since_epoch()).count(); }
@@ -137,13 +139,14 @@ Result<void> measure_bursts(Run& run, const Case& which, Figures& figures) {
   const CallClock clock;
   Histogram histogram;
   const auto begin = steady_clock::now();
-  for (std::uint64_t bursts = 0;; ++bursts) {
-    const bool warm = bursts >= 2;
+  for (std::uint64_t recorded = 0; recorded < bursts_min || histogram.count() < burst_messages_max;) {
+    const std::chrono::duration<double> elapsed = steady_clock::now() - begin;
+    if (recorded >= bursts_min && elapsed.count() > which.seconds) break;
+    const bool warm = run.published() >= burst_warm_up_messages || elapsed.count() > which.seconds / 2;
+    recorded += warm ? 1 : 0;
     if (auto published = run.burst(clock, warm ? &histogram : nullptr); !published) return published;
     if (auto drained = run.drain(); !drained) return drained;
     std::this_thread::sleep_for(quiet_time);
-    const std::chrono::duration<double> elapsed = steady_clock::now() - begin;
-    if (bursts >= 4 && (histogram.count() >= burst_messages_max || elapsed.count() > which.seconds)) break;
   }
   const auto percentile = [&](double fraction) { return clock.ns(static_cast<double>(histogram.percentile(fraction))); };
   figures["caller_ns_p50"] = percentile(0.5);

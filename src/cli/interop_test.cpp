@@ -1,8 +1,11 @@
 // fulmar pub and sub beside mosquitto_pub and mosquitto_sub, against a real broker: the same bytes on stdout, the same
 // exit codes. Every wait ends with an event or after `patience`.
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -52,6 +55,31 @@ bool eventually(const std::function<bool()>& condition) {
   }
   return true;
 }
+
+// A stdin that a test writes when it wants to.
+class Fifo {
+ public:
+  explicit Fifo(const std::filesystem::path& path) : path_(path) {
+    EXPECT_EQ(mkfifo(path.c_str(), 0600), 0);
+    fd_ = open(path.c_str(), O_RDWR | O_CLOEXEC);  // does not wait for the other end
+  }
+  ~Fifo() { close(); }
+  Fifo(const Fifo&) = delete;
+  Fifo& operator=(const Fifo&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  void write(const std::string& text) {
+    EXPECT_EQ(::write(fd_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  }
+  void close() {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = -1;
+  }
+
+ private:
+  std::filesystem::path path_;
+  int fd_ = -1;
+};
 
 struct Ran {
   int code = -1;
@@ -201,9 +229,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Combination{Maker::fulmar, Maker::mosquitto, "mqttv5"},
                     Combination{Maker::mosquitto, Maker::fulmar, "mqttv5"},
                     Combination{Maker::mosquitto, Maker::mosquitto, "mqttv5"}),
-    [](const auto& info) {
+    [](const auto& instance) {
       const auto name = [](Maker maker) { return maker == Maker::fulmar ? "fulmar"s : "mosquitto"s; };
-      return name(info.param.pub) + "_to_" + name(info.param.sub) + "_" + info.param.version;
+      return name(instance.param.pub) + "_to_" + name(instance.param.sub) + "_" + instance.param.version;
     });
 
 // --- the same command line, twice ---------------------------------------------------------------------------------------
@@ -386,10 +414,8 @@ TEST_F(FulmarCommand, sub_says_goodbye_and_exits_with_0_on_a_signal) {
 
 TEST_F(FulmarCommand, pub_says_goodbye_and_ends_by_the_signal) {
   Broker broker;
-  const auto fifo = directory_ / "fifo";
-  ASSERT_EQ(test::run({.argv = {"mkfifo", fifo}, .output = {}}, patience), 0);
-  Process keeper({.argv = {"sh", "-c", "exec sleep 100 >\"$1\"", "sh", fifo}, .output = {}});  // its writing end
-  auto publisher = start(Maker::fulmar, "pub", at(broker), {"-t", "a", "-l", "-i", "publisher"}, fifo);
+  Fifo fifo(directory_ / "fifo");
+  auto publisher = start(Maker::fulmar, "pub", at(broker), {"-t", "a", "-l", "-i", "publisher"}, fifo.path());
   ASSERT_TRUE(broker.log_contains("Sending CONNACK to publisher"));
   publisher.signal(SIGINT);
   EXPECT_EQ(publisher.finish().code, 128 + SIGINT);
@@ -439,17 +465,14 @@ TEST_F(FulmarCommand, sub_comes_back_after_a_broken_connection) {
 
 TEST_F(FulmarCommand, pub_by_lines_delivers_what_it_read_while_the_broker_was_away) {
   Broker broker;
-  const auto fifo = directory_ / "fifo";
-  ASSERT_EQ(test::run({.argv = {"mkfifo", fifo}, .output = {}}, patience), 0);
-  auto publisher = start(Maker::fulmar, "pub", at(broker), {"-t", "a", "-l", "-q", "1", "-i", "publisher"}, fifo);
-  std::ofstream lines(fifo);
+  Fifo fifo(directory_ / "fifo");
+  auto publisher = start(Maker::fulmar, "pub", at(broker), {"-t", "a", "-l", "-q", "1", "-i", "publisher"}, fifo.path());
   ASSERT_TRUE(broker.log_contains("Sending CONNACK to publisher"));
   broker.kill();
-  for (int i = 0; i < 100; ++i) lines << "line " << i << "\n";
-  lines.flush();
+  for (int i = 0; i < 100; ++i) fifo.write("line " + std::to_string(i) + "\n");
   broker.start();
   auto subscriber = subscribed(Maker::mosquitto, broker, "subscriber", {"-t", "a", "-q", "1", "-C", "1"});
-  lines.close();
+  fifo.close();
   EXPECT_EQ(publisher.finish().code, 0);
   const auto log = broker.log();
   EXPECT_THAT(log, HasSubstr("Received PUBLISH from publisher (d0, q1, r0, m1,"));
@@ -505,11 +528,9 @@ TEST_F(FulmarCommand, removes_retained_messages) {
 TEST_F(FulmarCommand, the_broker_publishes_the_will_when_pub_vanishes) {
   Broker broker;
   auto subscriber = subscribed(Maker::mosquitto, broker, "subscriber", {"-t", "wills", "-C", "1"});
-  const auto fifo = directory_ / "fifo";
-  ASSERT_EQ(test::run({.argv = {"mkfifo", fifo}, .output = {}}, patience), 0);
+  Fifo fifo(directory_ / "fifo");
   auto publisher = start(Maker::fulmar, "pub", at(broker), {"-t", "a", "-l", "-i", "publisher", "--will-topic", "wills",
-                                                           "--will-payload", "gone"}, fifo);
-  std::ofstream lines(fifo);
+                                                           "--will-payload", "gone"}, fifo.path());
   ASSERT_TRUE(broker.log_contains("Sending CONNACK to publisher"));
   publisher.signal(SIGKILL);
   EXPECT_EQ(subscriber.finish().out, "gone\n");

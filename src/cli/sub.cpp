@@ -42,6 +42,7 @@ class Subscriber {
   void on_message(std::size_t filter, const Message& message);
   void on_granted(std::size_t filter, std::uint8_t reason_code);
   void finish();
+  bool subscriptions_answered() const;  // both threads
   bool is_first_match(std::size_t filter, std::string_view topic) const;
   // --- main thread
   std::optional<int> ending();
@@ -137,13 +138,18 @@ void Subscriber::on_granted(std::size_t filter, std::uint8_t reason_code) {
     report_.warning("the server refused the subscription to '" + options_.filters[filter] + "': " + std::string(why));
   }
   grants_[filter].store(refused ? Grant::refused : Grant::granted);
+  // With -E no message is wanted, even when it came together with the last SUBACK.
+  if (options_.exit_when_subscribed && subscriptions_answered()) last_seen_ = true;
   events_.ring();
 }
 
+bool Subscriber::subscriptions_answered() const {
+  return std::ranges::none_of(grants_, [](const auto& grant) { return grant.load() == Grant::none; });
+}
+
 std::optional<int> Subscriber::subscriptions_ending() {
-  const auto is = [](Grant wanted) { return [wanted](const auto& grant) { return grant.load() == wanted; }; };
-  if (std::ranges::any_of(grants_, is(Grant::none))) return std::nullopt;
-  if (std::ranges::all_of(grants_, is(Grant::refused))) {
+  if (!subscriptions_answered()) return std::nullopt;
+  if (std::ranges::all_of(grants_, [](const auto& grant) { return grant.load() == Grant::refused; })) {
     report_.plain("All subscription requests were denied.");
     return exit_success;
   }

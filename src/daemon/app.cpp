@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <signal.h>
 #include <spdlog/async.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/ringbuffer_sink.h>
@@ -291,11 +292,12 @@ int run_app(AppOptions options) {
   StopSignals signals([&] {
     Screen::restore_terminal();
     if (has_directory.load(std::memory_order_acquire)) {
+      if (const pid_t pid = broker.pid(); pid > 0) ::kill(pid, SIGKILL);  // it would write there once more
       std::error_code error;
       std::filesystem::remove_all(broker_directory, error);
     }
     complain("stopped at once; records that were not acknowledged are lost");
-    ::_exit(exit_killed);  // the kernel kills the broker child
+    ::_exit(exit_killed);
   });
   if (options.loaded.needs_broker) {
     if (const auto started = broker.start(); !started) {

@@ -225,7 +225,7 @@ std::optional<std::string> BrokerChild::supervise(Clock::time_point now) {
     restart_due_ = now + backoff_max;
     return spawned.error().message;
   }
-  return fmt::format("our own mosquitto was restarted (pid {}) on port {}", pid_, port_);
+  return fmt::format("our own mosquitto was restarted (pid {}) on port {}", pid(), port_);
 }
 
 void BrokerChild::stop() {

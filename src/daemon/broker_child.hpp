@@ -11,6 +11,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -37,7 +38,7 @@ class BrokerChild {
   std::optional<std::string> supervise(Clock::time_point now);
   void stop();             // SIGTERM, SIGKILL after 0.3 s, reaped; the directory removed. Idempotent
 
-  pid_t pid() const { return pid_; }  // -1 while it is down
+  pid_t pid() const { return pid_; }  // -1 while it is down; from any thread
   std::uint16_t port() const { return port_; }
   std::string url() const;
   const std::filesystem::path& directory() const { return directory_; }  // empty when it is stopped
@@ -54,7 +55,7 @@ class BrokerChild {
 
   std::filesystem::path program_, directory_;
   std::uint16_t port_ = 0;
-  pid_t pid_ = -1;
+  std::atomic<pid_t> pid_{-1};
   int exit_status_ = 0;
   std::uint64_t restarts_ = 0;
   Clock::time_point started_{};

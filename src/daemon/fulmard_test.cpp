@@ -217,6 +217,16 @@ TEST_F(Fulmard, shows_its_effective_configuration) {
   EXPECT_THAT(output(), AllOf(HasSubstr("[telemetry]"), HasSubstr("mqtt://u:***@h"), Not(HasSubstr("hunter2"))));
 }
 
+TEST_F(Fulmard, a_signal_to_the_process_and_to_its_group_at_once_is_one) {
+  start({"--live"});
+  ASSERT_TRUE(said("connected")) << output();
+  process_.send_signal(SIGINT);
+  process_.send_signal(SIGHUP);
+  process_.send_signal(SIGTERM);
+  EXPECT_EQ(process_.wait(5s), 0) << output();
+  EXPECT_THAT(output(), HasSubstr("recorded"));
+}
+
 TEST_F(Fulmard, a_second_signal_ends_it_at_once_and_leaves_no_directory) {
   ::setenv("TMPDIR", folder_.path().c_str(), 1);
   start({"--live", "--rate-hz", "1000"});
@@ -225,7 +235,7 @@ TEST_F(Fulmard, a_second_signal_ends_it_at_once_and_leaves_no_directory) {
   const std::string broker_pid = found("mosquitto \\(pid (\\d+)\\)");
   ::kill(static_cast<pid_t>(std::stol(broker_pid)), SIGSTOP);  // so that a clean stop has to wait
   process_.send_signal(SIGINT);
-  std::this_thread::sleep_for(100ms);
+  std::this_thread::sleep_for(400ms);
   process_.send_signal(SIGINT);
   const auto begin = Clock::now();
   EXPECT_EQ(process_.wait(5s), 130);

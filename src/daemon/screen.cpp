@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <ctime>
 
@@ -17,6 +18,9 @@ constexpr std::string_view clear_all = "\x1b[2J";
 constexpr std::string_view home = "\x1b[H";
 constexpr std::string_view clear_to_end_of_line = "\x1b[K";
 constexpr std::string_view clear_below = "\x1b[J";
+
+// The terminal is one, whoever has drawn on it.
+std::atomic<bool> cursor_hidden{false};
 
 }  // namespace
 
@@ -45,6 +49,7 @@ bool Screen::draw(const StatusSnapshot& snapshot) {
   std::string frame;
   if (!drawn_) frame.append(hide_cursor).append(clear_all);
   drawn_ = true;
+  cursor_hidden.store(true, std::memory_order_relaxed);
   frame += home;
   for (const std::string& line : lines) frame.append(line).append(clear_to_end_of_line).append("\r\n");
   frame += clear_below;
@@ -57,12 +62,12 @@ bool Screen::print_line(std::string_view line) {
 }
 
 void Screen::close() {
-  if (drawn_) restore_terminal();
+  restore_terminal();
   drawn_ = false;
 }
 
 void Screen::restore_terminal() {
-  [[maybe_unused]] const ssize_t written = ::write(STDOUT_FILENO, show_cursor.data(), show_cursor.size());
+  if (cursor_hidden.exchange(false, std::memory_order_relaxed)) write_all(STDOUT_FILENO, show_cursor);
 }
 
 }  // namespace fulmar::daemon

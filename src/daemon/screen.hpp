@@ -24,7 +24,7 @@ class Screen {
   bool print_line(std::string_view line);        // with the time before it
   void close();                                  // leaves the last screen, gives the cursor back
 
-  // Async-signal-safe: gives the cursor back.
+  // Any thread: gives the cursor back when a screen was drawn.
   static void restore_terminal();
 
  private:

@@ -9,11 +9,14 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <system_error>
 
 namespace fulmar::daemon {
 namespace {
+
+constexpr std::chrono::milliseconds same_request{250};
 
 void raise_event(int fd) {
   const std::uint64_t one = 1;
@@ -28,6 +31,7 @@ StopSignals::StopSignals(std::function<void()> on_second) : on_second_(std::move
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   event_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   quit_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -43,6 +47,8 @@ StopSignals::~StopSignals() {
 }
 
 void StopSignals::run() {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point first{};
   pthread_setname_np(pthread_self(), "fulmar-signals");
   for (;;) {
     std::array<pollfd, 2> fds{{{signals_, POLLIN, 0}, {quit_, POLLIN, 0}}};
@@ -51,8 +57,9 @@ void StopSignals::run() {
     signalfd_siginfo info{};
     if (::read(signals_, &info, sizeof info) != sizeof info) continue;
     if (requested()) {
-      on_second_();
+      if (Clock::now() - first >= same_request) on_second_();
     } else {
+      first = Clock::now();
       signal_.store(static_cast<int>(info.ssi_signo), std::memory_order_release);
       raise_event(event_);
     }

@@ -1,7 +1,8 @@
 #pragma once
-// StopSignals: SIGINT and SIGTERM as an event. The first one asks for a clean stop; the second one means "now" and calls
-// `on_second` on a thread of its own, whatever the main thread is waiting for. SIGPIPE is ignored: a closed pipe is an
-// error of write() for the one who writes.
+// StopSignals: SIGINT, SIGTERM and SIGHUP (the terminal was closed) as an event. The first one asks for a clean stop; a
+// second one means "now" and calls `on_second` on a thread of its own, whatever the main thread is waiting for. Those that
+// come within 0.25 s of the first belong to it: a process and its group are often signalled both. SIGPIPE is ignored: a
+// closed pipe is an error of write() for the one who writes.
 //
 // Construct it before any other thread is started: the threads inherit that the signals are blocked.
 // Thread-safety: requested() and event() from any thread.

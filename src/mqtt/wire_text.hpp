@@ -34,8 +34,8 @@ inline Bytes bytes(std::string_view text) {
     } else if (text[i] == ')') {
       std::byte length[4];
       const auto begin = static_cast<std::ptrdiff_t>(open.back());
-      const auto* end = put_variable(length, static_cast<std::uint32_t>(result.size() - open.back()));
-      result.insert(result.begin() + begin, length, end);
+      std::byte* const end = put_variable(length, static_cast<std::uint32_t>(result.size() - open.back()));
+      result.insert(result.begin() + begin, &length[0], end);
       open.pop_back();
     } else if (std::isxdigit(static_cast<unsigned char>(text[i]))) {
       result.push_back(static_cast<std::byte>(digit(text[i]) << 4 | digit(text[i + 1])));
