@@ -7,6 +7,8 @@
 // <= 160 ns, the same from 10 to 60,000 in flight. Where perf_event_open(2) works and the library was built with it,
 // --benchmark_perf_counters=INSTRUCTIONS adds instructions.
 
+#include "fulmar/mqtt/codec.hpp"
+
 #include <benchmark/benchmark.h>
 
 #include <array>
@@ -15,7 +17,6 @@
 #include <string>
 #include <vector>
 
-#include "fulmar/mqtt/codec.hpp"
 #include "fulmar/mqtt/session.hpp"
 
 namespace {
@@ -48,8 +49,8 @@ class Allocations {
  public:
   explicit Allocations(benchmark::State& state) : state_(state), before_(allocations) {}
   ~Allocations() {
-    state_.counters["allocations"] = benchmark::Counter(static_cast<double>(allocations - before_) /
-                                                        static_cast<double>(std::max<std::int64_t>(items, 1)));
+    state_.counters["allocations"] = benchmark::Counter(
+        static_cast<double>(allocations - before_) / static_cast<double>(std::max<std::int64_t>(items, 1)));
   }
   Allocations(const Allocations&) = delete;
   Allocations& operator=(const Allocations&) = delete;
@@ -126,8 +127,12 @@ void decode_publish_loop(benchmark::State& state, const PublishView& packet, Pro
   count.items = state.iterations();
 }
 
-void encode_publish_100(benchmark::State& state) { encode_loop(state, small_publish(QoS::at_least_once), v3); }
-void encode_publish_100_v5(benchmark::State& state) { encode_loop(state, small_publish(QoS::at_least_once), v5); }
+void encode_publish_100(benchmark::State& state) {
+  encode_loop(state, small_publish(QoS::at_least_once), v3);
+}
+void encode_publish_100_v5(benchmark::State& state) {
+  encode_loop(state, small_publish(QoS::at_least_once), v5);
+}
 void encode_publish_five_properties(benchmark::State& state) {
   const FiveProperties properties;
   auto message = small_publish(QoS::at_least_once);
@@ -137,7 +142,9 @@ void encode_publish_five_properties(benchmark::State& state) {
 void encode_puback(benchmark::State& state) {
   encode_loop(state, AckView{PacketType::puback, 4711, ReasonCode::success, {}}, v5);
 }
-void decode_publish_100(benchmark::State& state) { decode_publish_loop(state, small_publish(QoS::at_least_once), v3); }
+void decode_publish_100(benchmark::State& state) {
+  decode_publish_loop(state, small_publish(QoS::at_least_once), v3);
+}
 void decode_publish_100_v5(benchmark::State& state) {
   decode_publish_loop(state, small_publish(QoS::at_least_once), v5);
 }
@@ -218,7 +225,8 @@ void session_round_trip(benchmark::State& state, QoS qos) {
         // PUBLISH: the identifier stands behind the topic.
         if (frame.type == PacketType::publish) {
           const auto* id = frame.body.data() + 2 + topic.size();
-          ids.push_back(static_cast<std::uint16_t>(std::to_integer<unsigned>(id[0]) << 8 | std::to_integer<unsigned>(id[1])));
+          ids.push_back(static_cast<std::uint16_t>(std::to_integer<unsigned>(id[0]) << 8 |
+                                                   std::to_integer<unsigned>(id[1])));
         }
         rest = rest.subspan(frame.size);
       }
@@ -244,8 +252,8 @@ void session_round_trip(benchmark::State& state, QoS qos) {
   for (auto _ : state) cycle();
   count.items = state.iterations() * static_cast<std::int64_t>(batch);
   state.SetItemsProcessed(count.items);
-  state.counters["ns_per_message"] =
-      benchmark::Counter(static_cast<double>(count.items) / 1e9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["ns_per_message"] = benchmark::Counter(
+      static_cast<double>(count.items) / 1e9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
   if (completed == 0) state.SkipWithError("nothing completed");
 }
 void session_qos_1(benchmark::State& state) { session_round_trip(state, QoS::at_least_once); }

@@ -1,6 +1,7 @@
 #include "harness.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -15,7 +16,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fmt/format.h>
 #include <fstream>
 #include <thread>
 
@@ -43,7 +43,8 @@ void write_all(int fd, std::string_view text) {
 bool read_until(int fd, std::chrono::steady_clock::time_point deadline, std::string& text) {
   char buffer[4096];
   for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
     if (left <= 0) return false;
     pollfd wait{fd, POLLIN, 0};
     if (::poll(&wait, 1, static_cast<int>(left)) <= 0) continue;
@@ -60,7 +61,8 @@ Result<Figures> parse_figures(std::string_view text) {
     const auto end = std::min(text.find('\n'), text.size());
     const auto line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.starts_with(failure_mark)) return fail(Errc::io_error, std::string(line.substr(failure_mark.size())));
+    if (line.starts_with(failure_mark))
+      return fail(Errc::io_error, std::string(line.substr(failure_mark.size())));
     const auto space = line.find(' ');
     double value = 0;
     if (space == line.npos) continue;
@@ -129,7 +131,8 @@ double median(std::vector<double> values) {
 
 Result<Figures> run_child(std::span<const std::string> arguments, std::chrono::seconds time_limit) {
   int pipe[2];
-  if (::pipe2(pipe, O_CLOEXEC) != 0) return fail(Errc::io_error, fmt::format("pipe: {}", std::strerror(errno)));
+  if (::pipe2(pipe, O_CLOEXEC) != 0)
+    return fail(Errc::io_error, fmt::format("pipe: {}", std::strerror(errno)));
   std::string program = "/proc/self/exe";
   std::vector<char*> argv{program.data()};
   std::vector<std::string> copies(arguments.begin(), arguments.end());
@@ -172,7 +175,9 @@ void report_figures(const Figures& figures) {
   write_all(report_fd(), text);
 }
 
-void report_failure(std::string_view reason) { write_all(report_fd(), fmt::format("{}{}\n", failure_mark, reason)); }
+void report_failure(std::string_view reason) {
+  write_all(report_fd(), fmt::format("{}{}\n", failure_mark, reason));
+}
 
 std::string machine() {
   std::string model = "unknown processor";
@@ -185,8 +190,8 @@ std::string machine() {
   }
   utsname system{};
   ::uname(&system);
-  return fmt::format("{}, {} cores, {} {}, compiler {}", model, std::thread::hardware_concurrency(), system.sysname,
-                     system.release,
+  return fmt::format("{}, {} cores, {} {}, compiler {}", model, std::thread::hardware_concurrency(),
+                     system.sysname, system.release,
 #if defined(__clang__)
                      "clang " __clang_version__
 #else

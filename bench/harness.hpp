@@ -1,8 +1,8 @@
 #pragma once
 // What every benchmark needs: a clock for single calls, a histogram, and child processes to measure in.
 //
-// A benchmark measures each case in a process of its own (run_child), so that memory, threads and a library's globals
-// do not leak from one case into the next; the program executes itself with the case's arguments.
+// A benchmark measures each case in a process of its own (run_child), so that memory, threads and a library's
+// globals do not leak from one case into the next; the program executes itself with the case's arguments.
 //
 // Thread-safety: plain values; run_child() belongs to a single-threaded parent.
 
@@ -20,8 +20,8 @@
 
 namespace fulmar::bench {
 
-// Time stamps for single calls: the time-stamp counter where the processor has one that runs at a constant rate, else
-// the steady clock. now() waits until the instructions before it have finished.
+// Time stamps for single calls: the time-stamp counter where the processor has one that runs at a constant
+// rate, else the steady clock. now() waits until the instructions before it have finished.
 class CallClock {
  public:
   CallClock();  // calibrates for 20 ms
@@ -69,11 +69,12 @@ double median(std::vector<double> values);  // 0 when empty
 // What a child measured, by name.
 using Figures = std::map<std::string, double, std::less<>>;
 
-// Executes this program again with `arguments` and collects what it reports by report_figures(). Errors: the child's own
-// words when it exited with a failure; timeout, after which it was killed.
+// Executes this program again with `arguments` and collects what it reports by report_figures(). Errors: the
+// child's own words when it exited with a failure; timeout, after which it was killed.
 Result<Figures> run_child(std::span<const std::string> arguments, std::chrono::seconds time_limit);
 
-// In the child: hand the figures, or the reason why there are none, to the parent; to stdout when started by hand.
+// In the child: hand the figures, or the reason why there are none, to the parent; to stdout when started by
+// hand.
 void report_figures(const Figures& figures);
 void report_failure(std::string_view reason);
 

@@ -1,5 +1,6 @@
 #include "probes.hpp"
 
+#include <fmt/format.h>
 #include <linux/perf_event.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -9,7 +10,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
-#include <fmt/format.h>
 #include <fstream>
 #include <utility>
 
@@ -74,7 +74,9 @@ namespace fulmar::bench {
 double cpu_seconds() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
@@ -95,20 +97,23 @@ Result<SyscallCounter> SyscallCounter::open() {
     if (file >> id) break;
   }
   if (id == 0) {
-    return fail(Errc::io_error,
-                "system calls are not counted: /sys/kernel/tracing/events/raw_syscalls cannot be read; as root: "
-                "mount -t tracefs none /sys/kernel/tracing");
+    return fail(
+        Errc::io_error,
+        "system calls are not counted: /sys/kernel/tracing/events/raw_syscalls cannot be read; as root: "
+        "mount -t tracefs none /sys/kernel/tracing");
   }
   perf_event_attr attributes{};
   attributes.size = sizeof attributes;
   attributes.type = PERF_TYPE_TRACEPOINT;
   attributes.config = id;
   attributes.inherit = 1;
-  const auto fd = static_cast<int>(::syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC));
+  const auto fd =
+      static_cast<int>(::syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC));
   if (fd < 0) {
-    return fail(Errc::io_error, fmt::format("system calls are not counted: perf_event_open: {}; run as root or set "
-                                            "kernel.perf_event_paranoid to -1",
-                                            std::strerror(errno)));
+    return fail(Errc::io_error,
+                fmt::format("system calls are not counted: perf_event_open: {}; run as root or set "
+                            "kernel.perf_event_paranoid to -1",
+                            std::strerror(errno)));
   }
   return SyscallCounter(fd);
 }

@@ -1,12 +1,12 @@
 #pragma once
 // Probes: what a process spent — processor time, allocations, system calls.
 //
-// Allocations: probes.cpp defines malloc, calloc, realloc and the aligned ones for the whole program, so that the calls
-// of shared libraries and of operator new come by as well; it hands on to the C library. Switched off, the price is one
-// branch per allocation. Without it under the sanitizers, which bring their own.
+// Allocations: probes.cpp defines malloc, calloc, realloc and the aligned ones for the whole program, so that
+// the calls of shared libraries and of operator new come by as well; it hands on to the C library. Switched
+// off, the price is one branch per allocation. Without it under the sanitizers, which bring their own.
 // System calls: the kernel's tracepoint raw_syscalls:sys_enter, counted for all threads of the process by
-// perf_event_open: exact, futex and the like included, and it does not slow the process as strace does. It needs tracefs
-// and root, or kernel.perf_event_paranoid <= -1.
+// perf_event_open: exact, futex and the like included, and it does not slow the process as strace does. It
+// needs tracefs and root, or kernel.perf_event_paranoid <= -1.
 //
 // Thread-safety: the counters count every thread; control them from one.
 
@@ -29,7 +29,8 @@ class AllocationCounter {
 
 class SyscallCounter {
  public:
-  // Counts from now on, in this thread and in all that it starts later: open it before a library starts its threads.
+  // Counts from now on, in this thread and in all that it starts later: open it before a library starts its
+  // threads.
   static Result<SyscallCounter> open();
   ~SyscallCounter();
   SyscallCounter(SyscallCounter&& other) noexcept;

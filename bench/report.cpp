@@ -1,11 +1,12 @@
 #include "report.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <fmt/format.h>
 #include <fstream>
 
 #include "harness.hpp"
@@ -54,7 +55,7 @@ std::string range(const std::vector<double>& values) {
 std::string ratio(double ours, double theirs, bool more_is_better) {
   if (std::isnan(ours) || std::isnan(theirs)) return "-";
   const double better = more_is_better ? ours / theirs : theirs / ours;
-  if (std::isnan(better)) return "=";                     // 0 against 0
+  if (std::isnan(better)) return "=";                                        // 0 against 0
   return std::isinf(better) ? "none" : fmt::format("x {}", number(better));  // ours costs nothing
 }
 
@@ -76,10 +77,12 @@ std::string table(std::span<const Cell> cells, std::string_view ours) {
   auto& heading = lines.emplace_back(std::vector<std::string>{"library"});
   for (const auto& column : all_columns) heading.emplace_back(column.heading);
 
-  const auto mine = std::ranges::find_if(cells, [&](const Cell& cell) { return cell.repetitions.front().library == ours; });
+  const auto mine =
+      std::ranges::find_if(cells, [&](const Cell& cell) { return cell.repetitions.front().library == ours; });
   for (const auto& cell : cells) {
     const Row median = cell.median();
-    auto& values = lines.emplace_back(std::vector<std::string>{fmt::format("{} {}", median.library, median.version)});
+    auto& values =
+        lines.emplace_back(std::vector<std::string>{fmt::format("{} {}", median.library, median.version)});
     std::vector<std::string> ranges{"  min-max"};
     for (const auto& column : all_columns) {
       values.push_back(number(median.*column.value));
@@ -91,7 +94,8 @@ std::string table(std::span<const Cell> cells, std::string_view ours) {
     if (mine == cells.end() || cell.repetitions.front().library == ours) continue;
     const Row theirs = cell.median();
     const Row us = mine->median();
-    auto& ratios = lines.emplace_back(std::vector<std::string>{fmt::format("{} better than {}", ours, theirs.library)});
+    auto& ratios =
+        lines.emplace_back(std::vector<std::string>{fmt::format("{} better than {}", ours, theirs.library)});
     for (const auto& column : all_columns) {
       ratios.push_back(ratio(us.*column.value, theirs.*column.value, column.more_is_better));
     }
@@ -119,7 +123,8 @@ Result<void> write_json(const std::filesystem::path& file, std::span<const Cell>
         text.size() > 1 ? ",\n " : "\n ", row.library, row.version, row.qos, row.window, row.payload_bytes);
     for (const auto& column : all_columns) {
       const double value = row.*column.value;
-      text += fmt::format(R"(, "{}": {})", column.name, std::isnan(value) ? "null" : fmt::format("{:.6g}", value));
+      text += fmt::format(R"(, "{}": {})", column.name,
+                          std::isnan(value) ? "null" : fmt::format("{:.6g}", value));
     }
     text += '}';
   }
@@ -130,8 +135,8 @@ Result<void> write_json(const std::filesystem::path& file, std::span<const Cell>
   std::ofstream out(file);
   out << text << std::flush;
   if (!out) {
-    return fail(Errc::io_error, fmt::format("cannot write {}: {}; choose another file with --json", file.string(),
-                                            std::strerror(errno)));
+    return fail(Errc::io_error, fmt::format("cannot write {}: {}; choose another file with --json",
+                                            file.string(), std::strerror(errno)));
   }
   return {};
 }

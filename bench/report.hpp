@@ -33,7 +33,7 @@ struct Row {
 
 // The measured members of a row, in the order of the table.
 struct Column {
-  const char* name;     // as in JSON
+  const char* name;  // as in JSON
   const char* heading;
   double Row::* value;
   bool more_is_better;
@@ -46,8 +46,9 @@ struct Cell {
   Row median() const;
 };
 
-// The cells of one configuration, `ours` (an index, or none) compared with each other: the medians, below them min-max,
-// and per rival how many times better ours is ("x 5.0": five times faster, or a fifth of the cost).
+// The cells of one configuration, `ours` (a library) compared with each other: the medians, below
+// them min-max, and per rival how many times better ours is ("x 5.0": five times faster, or a fifth of the
+// cost).
 std::string table(std::span<const Cell> cells, std::string_view ours);
 
 Result<void> write_json(const std::filesystem::path& file, std::span<const Cell> cells);

@@ -1,11 +1,12 @@
-// bench_ring: what it costs to hand a 128-byte item from producers to one consumer through outbox::Ring, beside the
-// plainest ring behind a mutex. Wall time from the first push to the last pop, divided by the items; a thread that finds
-// the ring full or empty yields. The consumer adds up every word of what it got: an item
-// lost, doubled or torn fails the run.
+// bench_ring: what it costs to hand a 128-byte item from producers to one consumer through outbox::Ring,
+// beside the plainest ring behind a mutex. Wall time from the first push to the last pop, divided by the
+// items; a thread that finds the ring full or empty yields. The consumer adds up every word of what it got:
+// an item lost, doubled or torn fails the run.
+
+#include "outbox/ring.hpp"
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -16,8 +17,9 @@
 #include <thread>
 #include <vector>
 
+#include <CLI/CLI.hpp>
+
 #include "harness.hpp"
-#include "outbox/ring.hpp"
 
 namespace fulmar::bench {
 namespace {
@@ -90,7 +92,8 @@ double measure(unsigned producers, std::uint64_t items) {
   const auto consume = [&](std::uint64_t count) {
     std::uint64_t sum = 0;
     while (count != 0) {
-      const auto taken = ring.pop_some([&](const Item& item) { sum += std::reduce(item.begin(), item.end()); });
+      const auto taken =
+          ring.pop_some([&](const Item& item) { sum += std::reduce(item.begin(), item.end()); });
       if (taken == 0) std::this_thread::yield();
       count -= taken;
     }
@@ -119,8 +122,10 @@ constexpr std::array<Contestant, 3> contestants{{
 }};
 
 int run(std::uint64_t items, unsigned repetitions) {
-  fmt::print("{}\n{} B items, {} MiB rings, {} items a run, median of {} interleaved repetitions (min-max), ns per item\n\n",
-             machine(), item_bytes, ring_bytes >> 20, items, repetitions);
+  fmt::print(
+      "{}\n{} B items, {} MiB rings, {} items a run, median of {} interleaved repetitions (min-max), ns per "
+      "item\n\n",
+      machine(), item_bytes, ring_bytes >> 20, items, repetitions);
   for (const unsigned producers : {1u, 4u}) {
     std::array<std::vector<double>, contestants.size()> figures;
     for (unsigned repetition = 0; repetition < repetitions; ++repetition) {
@@ -136,8 +141,8 @@ int run(std::uint64_t items, unsigned repetitions) {
     for (std::size_t i = 0; i < contestants.size(); ++i) {
       const auto [min, max] = std::ranges::minmax(figures[i]);
       const double theirs = median(figures[i]);
-      fmt::print("{} producer{}  {:<22}{:>8.1f} ({:.1f}-{:.1f})  x {:.2f}\n", producers, producers == 1 ? " " : "s",
-                 contestants[i].name, theirs, min, max, theirs / ours);
+      fmt::print("{} producer{}  {:<22}{:>8.1f} ({:.1f}-{:.1f})  x {:.2f}\n", producers,
+                 producers == 1 ? " " : "s", contestants[i].name, theirs, min, max, theirs / ours);
     }
     fmt::print("\n");
   }
@@ -152,8 +157,12 @@ int main(int argc, char** argv) {
   unsigned repetitions = 5;
   bool quick = false;
   CLI::App app{"bench_ring: handing 128-byte items between threads, outbox::Ring beside a mutex ring"};
-  app.add_option("--items", items, "items a run")->check(CLI::Range(1000, 1'000'000'000))->capture_default_str();
-  app.add_option("--repetitions", repetitions, "repetitions")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--items", items, "items a run")
+      ->check(CLI::Range(1000, 1'000'000'000))
+      ->capture_default_str();
+  app.add_option("--repetitions", repetitions, "repetitions")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   app.add_flag("--quick", quick, "a tenth of the items: a look, not a result");
   CLI11_PARSE(app, argc, argv);
   return fulmar::bench::run(quick ? items / 10 : items, repetitions);

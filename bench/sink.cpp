@@ -1,5 +1,6 @@
 #include "sink.hpp"
 
+#include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -14,7 +15,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <fmt/format.h>
 #include <memory>
 #include <new>
 #include <thread>
@@ -66,20 +66,22 @@ void SinkProtocol::published(std::uint8_t qos, std::uint16_t packet_id, std::vec
                              Counts& counts, bool acknowledge) {
   ++counts.publishes[qos];
   if (qos == 0 || !acknowledge) return;
-  append(replies, {static_cast<std::uint8_t>(qos == 1 ? 0x40 : 0x50), 2, static_cast<std::uint8_t>(packet_id >> 8),
-                   static_cast<std::uint8_t>(packet_id)});
+  append(replies, {static_cast<std::uint8_t>(qos == 1 ? 0x40 : 0x50), 2,
+                   static_cast<std::uint8_t>(packet_id >> 8), static_cast<std::uint8_t>(packet_id)});
 }
 
-void SinkProtocol::control(std::uint8_t first, std::span<const std::uint8_t> body, std::vector<std::uint8_t>& replies,
-                           Counts& counts) {
+void SinkProtocol::control(std::uint8_t first, std::span<const std::uint8_t> body,
+                           std::vector<std::uint8_t>& replies, Counts& counts) {
   const bool v5 = level_ == 5;
   switch (first >> 4) {
     case 1: {  // CONNECT: protocol name, then the level
       const std::size_t level_at = body.size() >= 2 ? 2u + read_u16(body.data()) : body.size();
       if (level_at >= body.size()) break;
       level_ = body[level_at];
-      if (level_ == 5) append(replies, {0x20, 3, 0, 0, 0});
-      else append(replies, {0x20, 2, 0, 0});
+      if (level_ == 5)
+        append(replies, {0x20, 3, 0, 0, 0});
+      else
+        append(replies, {0x20, 2, 0, 0});
       return;
     }
     case 6:  // PUBREL
@@ -116,8 +118,7 @@ void SinkProtocol::control(std::uint8_t first, std::span<const std::uint8_t> bod
     case 14:  // DISCONNECT
       counts.disconnected = true;
       return;
-    default:
-      break;
+    default: break;
   }
   counts.malformed = true;
 }
@@ -186,7 +187,8 @@ struct Connection {
 
 class Server {
  public:
-  Server(int listener, SinkPage& page) : listener_(listener), page_(page), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+  Server(int listener, SinkPage& page)
+      : listener_(listener), page_(page), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
     watch(EPOLL_CTL_ADD, listener_, EPOLLIN);
   }
 
@@ -200,8 +202,10 @@ class Server {
       const int ready = ::epoll_wait(epoll_, events, 64, 100);  // the time-out is for a change of behaviour
       for (int i = 0; i < ready; ++i) {
         const int fd = events[i].data.fd;
-        if (fd == listener_) accept();
-        else if (!serve(fd, *connections_.at(fd), events[i].events)) close(fd);
+        if (fd == listener_)
+          accept();
+        else if (!serve(fd, *connections_.at(fd), events[i].events))
+          close(fd);
       }
     }
   }
@@ -231,17 +235,19 @@ class Server {
   // False when the connection is over.
   bool serve(int fd, Connection& connection, std::uint32_t events) {
     if ((events & EPOLLOUT) != 0 && !send(fd, connection)) return false;
-    if (connection.unsent.size() > unsent_bytes_max || (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0) return true;
+    if (connection.unsent.size() > unsent_bytes_max || (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0)
+      return true;
 
-    const auto got = ::recv(fd, connection.input.data() + connection.filled, read_bytes - connection.filled, 0);
+    const auto got =
+        ::recv(fd, connection.input.data() + connection.filled, read_bytes - connection.filled, 0);
     if (got < 0) return errno == EAGAIN || errno == EINTR;
     if (got == 0) return false;
     connection.filled += static_cast<std::size_t>(got);
 
     SinkProtocol::Counts counts;
     const bool acknowledge = page_.behaviour.load(std::memory_order_relaxed) == SinkBehaviour::acknowledge;
-    const auto taken =
-        connection.protocol.consume({connection.input.data(), connection.filled}, connection.unsent, counts, acknowledge);
+    const auto taken = connection.protocol.consume({connection.input.data(), connection.filled},
+                                                   connection.unsent, counts, acknowledge);
     connection.filled -= taken;
     std::memmove(connection.input.data(), connection.input.data() + taken, connection.filled);
     count(counts, static_cast<std::size_t>(got));
@@ -271,8 +277,8 @@ class Server {
       if (sent < 0 && errno != EAGAIN && errno != EINTR) return false;
       if (sent > 0) unsent.erase(unsent.begin(), unsent.begin() + sent);
     }
-    const std::uint32_t interest =
-        (unsent.size() > unsent_bytes_max ? 0u : std::uint32_t{EPOLLIN}) | (unsent.empty() ? 0u : std::uint32_t{EPOLLOUT});
+    const std::uint32_t interest = (unsent.size() > unsent_bytes_max ? 0u : std::uint32_t{EPOLLIN}) |
+                                   (unsent.empty() ? 0u : std::uint32_t{EPOLLOUT});
     if (interest != connection.interest) watch(EPOLL_CTL_MOD, fd, connection.interest = interest);
     return true;
   }

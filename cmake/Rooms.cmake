@@ -58,7 +58,7 @@ function(fulmar_tests name)
     string(REPLACE ";" "\\;" labels "${T_LABELS}")
     list(APPEND properties LABELS "${labels}")
   endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
+  gtest_discover_tests(${name} NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
   foreach(label IN LISTS T_LABELS)
     if(NOT TARGET ${label}_tests)
       add_custom_target(${label}_tests)  # ninja concurrent_tests: just these programs

@@ -1,6 +1,6 @@
 #pragma once
-// Driver: one MQTT client library as bench_publish uses it. Each driver sets its library up as its documentation
-// recommends for throughput, with a network thread of the library's own.
+// Driver: one MQTT client library as bench_publish uses it. Each driver sets its library up as its
+// documentation recommends for throughput, with a network thread of the library's own.
 //
 // Thread-safety: one thread calls; completions may come from the library's threads.
 
@@ -18,7 +18,7 @@ namespace fulmar::bench {
 struct DriverOptions {
   std::uint16_t port = 0;  // on 127.0.0.1
   unsigned qos = 0;
-  unsigned window = 0;     // QoS 1 and 2 in flight at most
+  unsigned window = 0;  // QoS 1 and 2 in flight at most
 };
 
 class Driver {
@@ -35,7 +35,8 @@ class Driver {
 struct Library {
   std::string_view name;
   std::string version;
-  // Messages that the benchmark leaves with the library before it waits, found by trying: what suits the library best.
+  // Messages that the benchmark leaves with the library before it waits, found by trying: what suits the
+  // library best.
   std::uint64_t (*outstanding_max)(unsigned qos, unsigned window);
   // Messages that it takes in one burst at most.
   std::uint64_t (*burst_max)(unsigned qos, unsigned window);

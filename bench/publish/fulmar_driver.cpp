@@ -1,5 +1,5 @@
-// Our client with its defaults (MQTT 5.0, eager wake-up) and max_inflight = the window; a full outbox is an error here,
-// so that no message can get lost unseen. Completions come from its metrics.
+// Our client with its defaults (MQTT 5.0, eager wake-up) and max_inflight = the window; a full outbox is an
+// error here, so that no message can get lost unseen. Completions come from its metrics.
 
 #include <fmt/format.h>
 

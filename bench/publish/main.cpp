@@ -1,10 +1,12 @@
 // bench_publish: what publishing costs with our client and with its rivals, in one run against one sink.
 
-#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdio>
-#include <fmt/format.h>
 #include <iostream>
+
+#include <CLI/CLI.hpp>
 
 #include "harness.hpp"
 #include "probes.hpp"
@@ -47,7 +49,8 @@ std::vector<Configuration> configurations(const Options& options) {
 }
 
 std::string title(const Configuration& configuration, const Options& options) {
-  const auto window = configuration.qos == 0 ? std::string() : fmt::format(", window {}", configuration.window);
+  const auto window =
+      configuration.qos == 0 ? std::string() : fmt::format(", window {}", configuration.window);
   return fmt::format("QoS {}{}, {} B payload", configuration.qos, window, options.payload_bytes);
 }
 
@@ -62,13 +65,14 @@ std::string burst_sizes(const std::vector<Library>& libraries) {
 
 void fill(Row& row, const Figures& figures) {
   for (const auto& column : columns()) {
-    if (const auto figure = figures.find(column.name); figure != figures.end()) row.*column.value = figure->second;
+    if (const auto figure = figures.find(column.name); figure != figures.end())
+      row.*column.value = figure->second;
   }
 }
 
 // All libraries in one configuration, interleaved: A B C A B C ...
-std::vector<Cell> measure(const Configuration& configuration, const std::vector<Library>& libraries, const Sink& sink,
-                          const Options& options, bool& failed) {
+std::vector<Cell> measure(const Configuration& configuration, const std::vector<Library>& libraries,
+                          const Sink& sink, const Options& options, bool& failed) {
   std::vector<Cell> cells(libraries.size());
   for (unsigned repetition = 0; repetition < options.repetitions; ++repetition) {
     for (std::size_t i = 0; i < libraries.size(); ++i) {
@@ -112,9 +116,12 @@ std::vector<Cell> measure(const Configuration& configuration, const std::vector<
 int run(const Options& options) {
   std::vector<Library> chosen;
   for (auto& library : libraries()) {
-    if (!options.only.empty() && std::ranges::find(options.only, library.name) == options.only.end()) continue;
-    if (library.make == nullptr) std::cout << fmt::format("{}: skipped: {}\n", library.name, library.missing);
-    else chosen.push_back(std::move(library));
+    if (!options.only.empty() && std::ranges::find(options.only, library.name) == options.only.end())
+      continue;
+    if (library.make == nullptr)
+      std::cout << fmt::format("{}: skipped: {}\n", library.name, library.missing);
+    else
+      chosen.push_back(std::move(library));
   }
   auto sink = Sink::start();
   if (!sink) {
@@ -122,10 +129,12 @@ int run(const Options& options) {
     return 1;
   }
   if (const auto probe = SyscallCounter::open(); !probe) std::cout << probe.error().message << '\n';
-  std::cout << machine() << '\n'
-            << fmt::format("Median of {} interleaved repetitions, below it min-max. Calls are timed in bursts of {}.\n",
-                           options.repetitions, burst_sizes(chosen))
-            << std::flush;
+  std::cout
+      << machine() << '\n'
+      << fmt::format(
+             "Median of {} interleaved repetitions, below it min-max. Calls are timed in bursts of {}.\n",
+             options.repetitions, burst_sizes(chosen))
+      << std::flush;
 
   bool failed = false;
   std::vector<Cell> all;
@@ -138,18 +147,21 @@ int run(const Options& options) {
     std::cerr << "bench_publish: " << written.error().message << '\n';
     return 1;
   }
-  std::cout << fmt::format("\nFigures: {}. Reproduce: cmake -S . -B build/release -DCMAKE_BUILD_TYPE=Release "
-                           "-DFULMAR_BENCH=ON && cmake --build build/release --target bench_publish && "
-                           "build/release/bin/bench_publish\n",
-                           options.json);
+  std::cout << fmt::format(
+      "\nFigures: {}. Reproduce: cmake -S . -B build/release -DCMAKE_BUILD_TYPE=Release "
+      "-DFULMAR_BENCH=ON && cmake --build build/release --target bench_publish && "
+      "build/release/bin/bench_publish\n",
+      options.json);
   return failed ? 1 : 0;
 }
 
 int run_as_child(const std::vector<std::string>& arguments) {
   const auto which = Case::from_arguments(arguments);
   const auto figures = which ? run_case(*which) : Result<Figures>(std::unexpected(which.error()));
-  if (figures) report_figures(*figures);
-  else report_failure(figures.error().message);
+  if (figures)
+    report_figures(*figures);
+  else
+    report_failure(figures.error().message);
   std::fflush(nullptr);
   return figures ? 0 : 1;
 }
@@ -159,19 +171,24 @@ int main_with(int argc, char** argv) {
   if (!arguments.empty() && arguments.front() == "--child") return run_as_child(arguments);
 
   Options options;
-  CLI::App app{"bench_publish: what publishing costs with our client and with its rivals, against the same sink"};
+  CLI::App app{
+      "bench_publish: what publishing costs with our client and with its rivals, against the same sink"};
   std::vector<std::string> names;
   for (const auto& library : libraries()) names.emplace_back(library.name);
-  app.add_option("--only", options.only, "measure this library only; may be repeated")->check(CLI::IsMember(names));
+  app.add_option("--only", options.only, "measure this library only; may be repeated")
+      ->check(CLI::IsMember(names));
   app.add_option("--qos", options.qos, "0, 1 or both: 0,1")->delimiter(',')->check(CLI::Range(0, 2));
   app.add_option("--windows", options.windows, "messages in flight for QoS 1: 1000,100,20")
       ->delimiter(',')
       ->check(CLI::Range(1, 65'535));
   app.add_option("--payload", options.payload_bytes, "bytes of payload")->check(CLI::Range(0, 1'000'000));
-  auto* repetitions = app.add_option("--repetitions", options.repetitions, "repetitions")->check(CLI::Range(1, 1000));
-  auto* seconds = app.add_option("--seconds", options.seconds, "how long a sustained run takes")->check(CLI::Range(0.01, 60.0));
+  auto* repetitions =
+      app.add_option("--repetitions", options.repetitions, "repetitions")->check(CLI::Range(1, 1000));
+  auto* seconds = app.add_option("--seconds", options.seconds, "how long a sustained run takes")
+                      ->check(CLI::Range(0.01, 60.0));
   app.add_option("--messages", options.messages, "messages of a sustained run, instead of --seconds");
-  app.add_option("--outstanding", options.outstanding, "messages a library may hold, instead of what suits it best");
+  app.add_option("--outstanding", options.outstanding,
+                 "messages a library may hold, instead of what suits it best");
   app.add_option("--json", options.json, "where the figures go")->capture_default_str();
   app.add_flag("--quick", options.quick, "window 1000 only, 3 repetitions of 0.2 s: a look, not a result");
   CLI11_PARSE(app, argc, argv);

@@ -1,10 +1,10 @@
-// libmosquitto at its best: its own network thread (mosquitto_loop_start), max_inflight_messages = the window,
-// TCP_NODELAY, MQTT 3.1.1 as by default, completions counted by the publish callback.
+// libmosquitto at its best: its own network thread (mosquitto_loop_start), max_inflight_messages = the
+// window, TCP_NODELAY, MQTT 3.1.1 as by default, completions counted by the publish callback.
 
+#include <fmt/format.h>
 #include <mosquitto.h>
 
 #include <atomic>
-#include <fmt/format.h>
 #include <thread>
 
 #include "driver.hpp"
@@ -47,8 +47,8 @@ class MosquittoDriver final : public Driver {
   }
 
   bool publish(std::string_view topic, std::string_view payload) override {
-    return mosquitto_publish(client_, nullptr, topic.data(), static_cast<int>(payload.size()), payload.data(), qos_,
-                             false) == MOSQ_ERR_SUCCESS;
+    return mosquitto_publish(client_, nullptr, topic.data(), static_cast<int>(payload.size()), payload.data(),
+                             qos_, false) == MOSQ_ERR_SUCCESS;
   }
 
   std::uint64_t completed() override { return completed_.load(std::memory_order_acquire); }
@@ -72,17 +72,18 @@ Library mosquitto_library() {
   int minor = 0;
   int revision = 0;
   mosquitto_lib_version(&major, &minor, &revision);
-  return {.name = "libmosquitto",
-          .version = fmt::format("{}.{}.{}", major, minor, revision),
-          // Every acknowledgement makes it walk its list of messages in flight: with a window of 100 and nothing queued
-          // behind it, it is at its fastest; a larger window is best kept full.
-          .outstanding_max = [](unsigned qos, unsigned window) -> std::uint64_t {
-            if (qos == 0) return 10'000;
-            return window > 20 && window <= 200 ? window : 30'000;
-          },
-          .burst_max = [](unsigned, unsigned) -> std::uint64_t { return UINT64_MAX; },
-          .make = []() -> std::unique_ptr<Driver> { return std::make_unique<MosquittoDriver>(); },
-          .missing = {}};
+  return {
+      .name = "libmosquitto",
+      .version = fmt::format("{}.{}.{}", major, minor, revision),
+      // Every acknowledgement makes it walk its list of messages in flight: with a window of 100 and nothing
+      // queued behind it, it is at its fastest; a larger window is best kept full.
+      .outstanding_max = [](unsigned qos, unsigned window) -> std::uint64_t {
+        if (qos == 0) return 10'000;
+        return window > 20 && window <= 200 ? window : 30'000;
+      },
+      .burst_max = [](unsigned, unsigned) -> std::uint64_t { return UINT64_MAX; },
+      .make = []() -> std::unique_ptr<Driver> { return std::make_unique<MosquittoDriver>(); },
+      .missing = {}};
 }
 
 }  // namespace fulmar::bench

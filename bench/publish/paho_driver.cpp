@@ -1,10 +1,10 @@
-// Paho C at its best: the asynchronous interface (MQTTAsync) without persistence, maxInflight = the window, buffers that
-// never fill, MQTT 3.1.1 as by default, completions counted by onSuccess.
+// Paho C at its best: the asynchronous interface (MQTTAsync) without persistence, maxInflight = the window,
+// buffers that never fill, MQTT 3.1.1 as by default, completions counted by onSuccess.
 
 #include <MQTTAsync.h>
+#include <fmt/format.h>
 
 #include <atomic>
-#include <fmt/format.h>
 #include <string>
 #include <thread>
 
@@ -22,8 +22,8 @@ class PahoDriver final : public Driver {
     MQTTAsync_createOptions create = MQTTAsync_createOptions_initializer;
     create.maxBufferedMessages = 1'000'000;
     const auto url = fmt::format("tcp://127.0.0.1:{}", options.port);
-    if (const int rc = MQTTAsync_createWithOptions(&client_, url.c_str(), "bench-paho", MQTTCLIENT_PERSISTENCE_NONE,
-                                                   nullptr, &create);
+    if (const int rc = MQTTAsync_createWithOptions(&client_, url.c_str(), "bench-paho",
+                                                   MQTTCLIENT_PERSISTENCE_NONE, nullptr, &create);
         rc != MQTTASYNC_SUCCESS) {
       return fail(Errc::io_error, fmt::format("MQTTAsync_createWithOptions: {}", MQTTAsync_strerror(rc)));
     }
@@ -32,8 +32,12 @@ class PahoDriver final : public Driver {
     connect.cleansession = 1;
     connect.maxInflight = static_cast<int>(options.window);
     connect.context = this;
-    connect.onSuccess = [](void* self, MQTTAsync_successData*) { static_cast<PahoDriver*>(self)->connected_.store(1); };
-    connect.onFailure = [](void* self, MQTTAsync_failureData*) { static_cast<PahoDriver*>(self)->connected_.store(-1); };
+    connect.onSuccess = [](void* self, MQTTAsync_successData*) {
+      static_cast<PahoDriver*>(self)->connected_.store(1);
+    };
+    connect.onFailure = [](void* self, MQTTAsync_failureData*) {
+      static_cast<PahoDriver*>(self)->connected_.store(-1);
+    };
     if (const int rc = MQTTAsync_connect(client_, &connect); rc != MQTTASYNC_SUCCESS) {
       return fail(Errc::connection_failed, fmt::format("MQTTAsync_connect: {}", MQTTAsync_strerror(rc)));
     }
@@ -51,8 +55,8 @@ class PahoDriver final : public Driver {
   }
 
   bool publish(std::string_view topic, std::string_view payload) override {
-    return MQTTAsync_send(client_, topic.data(), static_cast<int>(payload.size()), payload.data(), qos_, 0, &response_) ==
-           MQTTASYNC_SUCCESS;
+    return MQTTAsync_send(client_, topic.data(), static_cast<int>(payload.size()), payload.data(), qos_, 0,
+                          &response_) == MQTTASYNC_SUCCESS;
   }
 
   std::uint64_t completed() override { return completed_.load(std::memory_order_acquire); }
@@ -80,13 +84,19 @@ std::string version() {
 }  // namespace
 
 Library paho_library() {
-  return {.name = "paho-c",
-          .version = version(),
-          // Beyond the window its sending thread stops for milliseconds at a time: it is never given more than that.
-          .outstanding_max = [](unsigned qos, unsigned window) -> std::uint64_t { return qos == 0 ? 300 : window; },
-          .burst_max = [](unsigned qos, unsigned window) -> std::uint64_t { return qos == 0 ? UINT64_MAX : window; },
-          .make = []() -> std::unique_ptr<Driver> { return std::make_unique<PahoDriver>(); },
-          .missing = {}};
+  return {
+      .name = "paho-c",
+      .version = version(),
+      // Beyond the window its sending thread stops for milliseconds at a time: it is never given more than
+      // that.
+      .outstanding_max = [](unsigned qos, unsigned window) -> std::uint64_t {
+        return qos == 0 ? 300 : window;
+      },
+      .burst_max = [](unsigned qos, unsigned window) -> std::uint64_t {
+        return qos == 0 ? UINT64_MAX : window;
+      },
+      .make = []() -> std::unique_ptr<Driver> { return std::make_unique<PahoDriver>(); },
+      .missing = {}};
 }
 
 }  // namespace fulmar::bench

@@ -1,9 +1,9 @@
 #include "workload.hpp"
 
+#include <fmt/format.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
-#include <fmt/format.h>
 #include <optional>
 #include <sstream>
 #include <thread>
@@ -21,7 +21,8 @@ static_assert(topic.size() == 20);
 constexpr auto pause_time = std::chrono::microseconds(50);
 constexpr auto stuck_time_limit = std::chrono::seconds(30);
 constexpr auto quiet_time = std::chrono::milliseconds(2);
-constexpr std::uint64_t burst_warm_up_messages = 100'000;  // more than a queue of 8 MiB holds: every page is touched
+constexpr std::uint64_t burst_warm_up_messages =
+    100'000;  // more than a queue of 8 MiB holds: every page is touched
 constexpr std::uint64_t bursts_min = 3;
 constexpr std::uint64_t burst_messages_max = 400'000;
 
@@ -30,7 +31,8 @@ std::int64_t now_ns() { return std::chrono::nanoseconds(steady_clock::now().time
 // One connected library, what was published through it and what the sink saw of it.
 class Run {
  public:
-  Run(Driver& driver, SinkPage& sink, const Case& which, std::uint64_t outstanding_max, std::uint64_t burst_max)
+  Run(Driver& driver, SinkPage& sink, const Case& which, std::uint64_t outstanding_max,
+      std::uint64_t burst_max)
       : driver_(driver),
         sink_(sink),
         payload_(which.payload_bytes, 'x'),
@@ -66,8 +68,8 @@ class Run {
     }
     if (arrived() != published_ || sink_.violations.load() != violations_before_) {
       return fail(Errc::protocol_violation,
-                  fmt::format("the sink received {} messages of {} and {} malformed packets", arrived(), published_,
-                              sink_.violations.load() - violations_before_));
+                  fmt::format("the sink received {} messages of {} and {} malformed packets", arrived(),
+                              published_, sink_.violations.load() - violations_before_));
     }
     return {};
   }
@@ -88,7 +90,8 @@ class Run {
     return {};
   }
 
-  // After drain(): how many messages a library sends that gets no acknowledgement. The last thing that a run can do.
+  // After drain(): how many messages a library sends that gets no acknowledgement. The last thing that a run
+  // can do.
   Result<std::uint64_t> in_flight_at_most(std::uint64_t window) {
     sink_.behaviour.store(SinkBehaviour::mute);
     for (std::uint64_t i = 0; i < std::min<std::uint64_t>(window + 100, burst_); ++i) {
@@ -107,8 +110,9 @@ class Run {
  private:
   static std::unexpected<Error> refused() { return fail(Errc::outbox_full, "the library refused a message"); }
   std::unexpected<Error> stuck() const {
-    return fail(Errc::timeout, fmt::format("stuck for {} s: {} published, {} completed, {} arrived at the sink",
-                                           stuck_time_limit.count(), published_, driver_.completed(), arrived()));
+    return fail(Errc::timeout,
+                fmt::format("stuck for {} s: {} published, {} completed, {} arrived at the sink",
+                            stuck_time_limit.count(), published_, driver_.completed(), arrived()));
   }
 
   Result<void> wait_for_room(std::uint64_t& room) const {
@@ -148,7 +152,9 @@ Result<void> measure_bursts(Run& run, const Case& which, Figures& figures) {
     if (auto drained = run.drain(); !drained) return drained;
     std::this_thread::sleep_for(quiet_time);
   }
-  const auto percentile = [&](double fraction) { return clock.ns(static_cast<double>(histogram.percentile(fraction))); };
+  const auto percentile = [&](double fraction) {
+    return clock.ns(static_cast<double>(histogram.percentile(fraction)));
+  };
   figures["caller_ns_p50"] = percentile(0.5);
   figures["caller_ns_p99"] = percentile(0.99);
   figures["caller_ns_p999"] = percentile(0.999);
@@ -160,7 +166,8 @@ Result<void> measure_bursts(Run& run, const Case& which, Figures& figures) {
 Result<std::uint64_t> warm_up(Run& run, const Case& which) {
   const auto before = run.published();
   const auto begin = steady_clock::now();
-  auto published = which.messages != 0 ? run.publish(which.messages / 4, 1e9) : run.publish(UINT64_MAX, which.seconds / 4);
+  auto published =
+      which.messages != 0 ? run.publish(which.messages / 4, 1e9) : run.publish(UINT64_MAX, which.seconds / 4);
   if (!published) return std::unexpected(published.error());
   if (auto drained = run.drain(); !drained) return std::unexpected(drained.error());
   if (which.messages != 0) return which.messages;
@@ -197,13 +204,15 @@ Result<void> measure_counts(Run& run, const Case& which, const SyscallCounter* s
     figures["syscalls_per_message"] = static_cast<double>(syscalls->count() - syscalls_before) / messages;
   }
   if (AllocationCounter::available()) {
-    figures["allocations_per_message"] = static_cast<double>(AllocationCounter::count() - allocations_before) / messages;
+    figures["allocations_per_message"] =
+        static_cast<double>(AllocationCounter::count() - allocations_before) / messages;
   }
   if (which.qos == 0) return {};
   const auto in_flight = run.in_flight_at_most(which.window);
   if (!in_flight) return std::unexpected(in_flight.error());
   if (*in_flight > which.window) {
-    return fail(Errc::protocol_violation, fmt::format("{} messages were in flight, more than the window", *in_flight));
+    return fail(Errc::protocol_violation,
+                fmt::format("{} messages were in flight, more than the window", *in_flight));
   }
   figures["in_flight"] = static_cast<double>(*in_flight);
   return {};
@@ -232,8 +241,9 @@ Result<Case> Case::from_arguments(const std::vector<std::string>& arguments) {
   for (const auto& argument : arguments) text += argument + ' ';
   std::istringstream in(text);
   std::string child;
-  in >> child >> which.library >> which.qos >> which.window >> which.payload_bytes >> which.burst >> which.messages >>
-      which.seconds >> which.outstanding >> which.counts >> which.sink_port >> which.sink_page_fd;
+  in >> child >> which.library >> which.qos >> which.window >> which.payload_bytes >> which.burst >>
+      which.messages >> which.seconds >> which.outstanding >> which.counts >> which.sink_port >>
+      which.sink_page_fd;
   if (!in || child != "--child") return fail(Errc::invalid_config, "--child is for the program itself");
   return which;
 }

@@ -96,6 +96,7 @@ struct Metrics {
   std::uint64_t expired = 0;
   std::uint64_t dropped = 0;
   std::uint64_t received = 0;
+  std::uint64_t handled = 0;  // received, and every handler has returned
   std::uint64_t handler_errors = 0;
   std::uint64_t connects = 0;
   std::uint64_t disconnects = 0;

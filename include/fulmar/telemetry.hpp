@@ -125,9 +125,9 @@ struct TelemetryConfig {
   std::string attributes_topic = "v1/devices/me/attributes";
   QoS qos = QoS::at_least_once;
   std::size_t queue_capacity = 1'000;  // records; 2..2^24
-  std::size_t queue_bytes = 0;         // 1 MiB..16 GiB; 0 = 1 KiB a record, at least 1 MiB and at most 256 MiB
-  std::size_t batch_size = 100;        // records; 1..10'000
-  std::size_t batch_bytes = 60'000;    // of payload; 1'000..16 MiB; one record over it is a batch of its own
+  std::size_t queue_bytes = 0;       // 1 MiB..16 GiB; 0 = 1 KiB a record, at least 1 MiB and at most 256 MiB
+  std::size_t batch_size = 100;      // records; 1..10'000
+  std::size_t batch_bytes = 60'000;  // of payload; 1'000..16 MiB; one record over it is a batch of its own
   std::chrono::milliseconds batch_interval{1'000};  // since the first record of the batch; 10 ms..1 h
   std::vector<std::string> fields{};                // the names to keep; empty = all
   bool batch_wrapper = false;                       // {"items":<batch>,"count":n} around each batch
@@ -160,7 +160,7 @@ struct TelemetryStats {
   std::uint64_t queue_max = 0;        // the bound of queue_size
   bool blocked = false;               // the client's outbox is full; the sender waits for room
   bool running = false;
-  std::string last_batch{};           // the beginning of the last batch, for people
+  std::string last_batch{};  // the beginning of the last batch, for people
   std::uint64_t last_batch_records = 0;
   std::uint64_t last_batch_bytes = 0;
 };

@@ -1,9 +1,9 @@
 #pragma once
-// Events: the one place where a command's main thread waits: for the client's news (a bell that any thread rings), for
-// SIGINT and SIGTERM, for a file to become readable or writable, and for a point in time.
+// Events: the one place where a command's main thread waits: for the client's news (a bell that any thread
+// rings), for SIGINT and SIGTERM, for a file to become readable or writable, and for a point in time.
 //
-// While an Events lives, SIGINT and SIGTERM are blocked in the thread that made it and in all that this one starts
-// (make it before the client), and SIGPIPE is ignored: a closed pipe is an error of write().
+// While an Events lives, SIGINT and SIGTERM are blocked in the thread that made it and in all that this one
+// starts (make it before the client), and SIGPIPE is ignored: a closed pipe is an error of write().
 //
 // Thread-safety: ring() from any thread; the rest from the main thread.
 
@@ -34,8 +34,8 @@ class Events {
   // Ends the current wait(), or the next one; a system call only when somebody waits.
   void ring();
 
-  // Returns when ring() was called since the last wait(), a signal has come, `file` is ready (then true) or it is
-  // `until`. May return early.
+  // Returns when ring() was called since the last wait(), a signal has come, `file` is ready (then true) or
+  // it is `until`. May return early.
   bool wait(WaitFile file = {}, std::optional<Clock::time_point> until = {});
 
   // SIGINT or SIGTERM, once it has come.

@@ -10,7 +10,9 @@ namespace {
 
 constexpr std::uint32_t width_max = 1'000'000;
 
-std::unexpected<Error> bad_format(std::string what) { return fail(Errc::invalid_config, "-F: " + std::move(what)); }
+std::unexpected<Error> bad_format(std::string what) {
+  return fail(Errc::invalid_config, "-F: " + std::move(what));
+}
 
 std::tm local(const WallTime& time) {
   const std::time_t seconds = time.seconds;
@@ -55,7 +57,8 @@ Format Format::verbose() {
 }
 
 void Format::literal(char c) {
-  if (pieces_.empty() || !std::holds_alternative<std::string>(pieces_.back())) pieces_.emplace_back(std::string());
+  if (pieces_.empty() || !std::holds_alternative<std::string>(pieces_.back()))
+    pieces_.emplace_back(std::string());
   std::get<std::string>(pieces_.back()) += c;
 }
 
@@ -64,7 +67,8 @@ Result<Format::Field> Format::compile_field(std::string_view& rest) {
   const auto number = [&] {
     std::uint64_t value = 0;
     while (!rest.empty() && rest.front() >= '0' && rest.front() <= '9') {
-      value = std::min<std::uint64_t>(value * 10 + static_cast<std::uint64_t>(rest.front() - '0'), width_max + 1);
+      value =
+          std::min<std::uint64_t>(value * 10 + static_cast<std::uint64_t>(rest.front() - '0'), width_max + 1);
       rest.remove_prefix(1);
     }
     return value;
@@ -85,7 +89,8 @@ Result<Format::Field> Format::compile_field(std::string_view& rest) {
   constexpr std::string_view known = "%IJUjlpqrtxX";
   constexpr std::string_view unavailable = "ACDEFPRSm";
   if (unavailable.find(field.kind) != std::string_view::npos) {
-    return bad_format(std::string("%") + field.kind + " is not supported: packet identifiers and properties are not shown");
+    return bad_format(std::string("%") + field.kind +
+                      " is not supported: packet identifiers and properties are not shown");
   }
   if (known.find(field.kind) == std::string_view::npos) {
     return bad_format(std::string("invalid format specifier '") + field.kind + "'; expected one of " +
@@ -106,7 +111,8 @@ Result<Format> Format::compile(std::string_view text, bool pretty) {
       continue;
     }
     if (rest.empty()) {
-      return bad_format(std::string("incomplete ") + (c == '\\' ? "escape" : "format") + " specifier at the end");
+      return bad_format(std::string("incomplete ") + (c == '\\' ? "escape" : "format") +
+                        " specifier at the end");
     }
     if (c == '%') {
       auto field = format.compile_field(rest);
@@ -142,7 +148,8 @@ Result<Format> Format::compile(std::string_view text, bool pretty) {
   return format;
 }
 
-bool Format::render_field(const Field& field, const Message& message, const WallTime& time, std::string& out) const {
+bool Format::render_field(const Field& field, const Message& message, const WallTime& time,
+                          std::string& out) const {
   // `size` is how much the value itself takes; pads to the width around appending it.
   const auto padded = [&](std::size_t size, bool zeros_allowed, auto&& append) {
     const std::size_t missing = field.width > size ? field.width - size : 0;
@@ -155,12 +162,8 @@ bool Format::render_field(const Field& field, const Message& message, const Wall
     padded(value.size(), false, [&] { out += value; });
   };
   switch (field.kind) {
-    case 't':
-      text(message.topic);
-      return true;
-    case 'I':
-      text(strftime_text("%Y-%m-%dT%H:%M:%S%z", time));
-      return true;
+    case 't': text(message.topic); return true;
+    case 'I': text(strftime_text("%Y-%m-%dT%H:%M:%S%z", time)); return true;
     case 'p': {
       const auto value =
           field.width > 0 ? message.text().substr(0, std::size_t{field.width}) : message.text();
@@ -169,7 +172,8 @@ bool Format::render_field(const Field& field, const Message& message, const Wall
     }
     case 'x':
     case 'X': {
-      // mosquitto_sub shortens the payload to the width in bytes and halves that, whatever the payload's length.
+      // mosquitto_sub shortens the payload to the width in bytes and halves that, whatever the payload's
+      // length.
       const auto size = field.width > 0 ? std::min<std::size_t>(message.payload.size(), field.width) / 2
                                         : message.payload.size();
       padded(size * 2, true, [&] { append_hex(message.payload.first(size), field.kind == 'X', out); });
@@ -180,17 +184,12 @@ bool Format::render_field(const Field& field, const Message& message, const Wall
       padded(digits.size(), true, [&] { out += digits; });
       return true;
     }
-    case 'q':
-      out += static_cast<char>('0' + static_cast<int>(message.qos));
-      return true;
-    case 'r':
-      out += message.retain ? '1' : '0';
-      return true;
-    case 'U':
-      out += std::to_string(time.seconds) + '.' + nine_digits(time.nanoseconds);
-      return true;
+    case 'q': out += static_cast<char>('0' + static_cast<int>(message.qos)); return true;
+    case 'r': out += message.retain ? '1' : '0'; return true;
+    case 'U': out += std::to_string(time.seconds) + '.' + nine_digits(time.nanoseconds); return true;
     default:  // j, J
-      return append_message_json(message, time, {.payload_is_json = field.kind == 'J', .pretty = pretty_}, out);
+      return append_message_json(message, time, {.payload_is_json = field.kind == 'J', .pretty = pretty_},
+                                 out);
   }
 }
 

@@ -1,11 +1,12 @@
 #pragma once
-// Format: how `fulmar sub` prints a message, compiled once from the format string of -F (the language of mosquitto_sub)
-// or from the fixed forms "payload" and "topic payload".
+// Format: how `fulmar sub` prints a message, compiled once from the format string of -F (the language of
+// mosquitto_sub) or from the fixed forms "payload" and "topic payload".
 //
 //   %t topic  %p payload  %x %X payload in hexadecimal  %l its length  %q QoS  %r retain flag
 //   %I ISO 8601 time  %U Unix time with nanoseconds  %j %J the message as JSON  %% a percent sign
 //   @C strftime's %C  @N nanoseconds of the second  @@ an at sign     \\ \0 \a \e \n \r \t \v
-//   %[-][0][width][.max]C: padded on the left, with - on the right, with 0 by zeros (%l %x %X); .max shortens %t %I.
+//   %[-][0][width][.max]C: padded on the left, with - on the right, with 0 by zeros (%l %x %X); .max shortens %t
+//   and %I.
 //   A width of %p, %x and %X also shortens: %8p is 8 bytes of payload at most, %8x is 4 bytes or 8 digits.
 //
 // Thread-safety: immutable after compile(); render() may run on any thread.
@@ -38,8 +39,8 @@ class Format {
   // Errc::invalid_config: what is wrong with the text and what is possible.
   static Result<Format> compile(std::string_view text, bool pretty = false);
 
-  // Appends the message to `out`, with the end of line when `end_of_line`. False when %J met a payload that is not JSON:
-  // its place is left empty then.
+  // Appends the message to `out`, with the end of line when `end_of_line`. False when %J met a payload that
+  // is not JSON: its place is left empty then.
   bool render(const Message& message, const WallTime& time, bool end_of_line, std::string& out) const;
   bool needs_time() const { return needs_time_; }
 

@@ -71,7 +71,8 @@ TEST_F(FormatTest, widths_and_flags_print_what_mosquitto_sub_prints) {
   EXPECT_EQ(printed("%5l|%05l|%-05l|%5r|%5I|%30I|%-30I|%5U"),
             "    3|00003|3    |1|2026-01-02T03:04:05+0000|      2026-01-02T03:04:05+0000|"
             "2026-01-02T03:04:05+0000      |1767323045.067890123");
-  EXPECT_EQ(printed("%0t|%.2t|%3.1t|%10.2t|%.0t|%10.t|%5%|%.2p|%1.2x"), "ret/1|re|  r|        re||          |%|one| ");
+  EXPECT_EQ(printed("%0t|%.2t|%3.1t|%10.2t|%.0t|%10.t|%5%|%.2p|%1.2x"),
+            "ret/1|re|  r|        re||          |%|one| ");
   const auto payload = "a\0b\"\\\n\t\x01\x7f\xffz"s;
   const auto binary = message("b", payload);
   EXPECT_EQ(printed("%x|%3p|%20x|%-20X|", binary),
@@ -79,15 +80,19 @@ TEST_F(FormatTest, widths_and_flags_print_what_mosquitto_sub_prints) {
 }
 
 TEST_F(FormatTest, json_prints_what_mosquitto_sub_prints) {
-  EXPECT_EQ(printed("%j"),
-            R"({"tst":"2026-01-02T03:04:05.067890Z+0000","topic":"ret/1","qos":0,"retain":1,"payloadlen":3,"payload":"one"})");
-  const auto json = message("j", R"({"a": [1,2, {"b":null}],"s":"\u00e9\/x","f":27.50,"e":1e5,"neg":-0.1,"big":12345678901})");
-  EXPECT_EQ(printed("%J", json).substr(42),
-            R"("topic":"j","qos":0,"retain":0,"payloadlen":87,"payload":{"a":[1,2,{"b":null}],"s":"é/x","f":27.5,)"
-            R"("e":100000,"neg":-0.1,"big":12345678901}})");
+  EXPECT_EQ(
+      printed("%j"),
+      R"({"tst":"2026-01-02T03:04:05.067890Z+0000","topic":"ret/1","qos":0,"retain":1,"payloadlen":3,"payload":"one"})");
+  const auto json = message(
+      "j", R"({"a": [1,2, {"b":null}],"s":"\u00e9\/x","f":27.50,"e":1e5,"neg":-0.1,"big":12345678901})");
+  EXPECT_EQ(
+      printed("%J", json).substr(42),
+      R"("topic":"j","qos":0,"retain":0,"payloadlen":87,"payload":{"a":[1,2,{"b":null}],"s":"é/x","f":27.5,)"
+      R"("e":100000,"neg":-0.1,"big":12345678901}})");
   EXPECT_EQ(printed("%j", message("j", R"({"a": "\u00e9"})")).substr(42),
             R"("topic":"j","qos":0,"retain":0,"payloadlen":15,"payload":"{\"a\": \"\\u00e9\"}"})");
-  EXPECT_EQ(printed("%j", message("j", "")).substr(42), R"("topic":"j","qos":0,"retain":0,"payloadlen":0,"payload":null})");
+  EXPECT_EQ(printed("%j", message("j", "")).substr(42),
+            R"("topic":"j","qos":0,"retain":0,"payloadlen":0,"payload":null})");
   EXPECT_EQ(printed("%j", message("j", "\x01\n\"\\")).substr(42),
             R"("topic":"j","qos":0,"retain":0,"payloadlen":4,"payload":"\u0001\n\"\\"})");
 }
@@ -96,8 +101,10 @@ TEST_F(FormatTest, pretty_json_prints_what_mosquitto_sub_prints) {
   const auto format = Format::compile("%J", true);
   ASSERT_TRUE(format);
   EXPECT_EQ(printed(*format, message("js", R"({"a":[],"o":{},"n":[1,[2,{"x":1}],{}]})")),
-            "{\n\t\"tst\":\t\"2026-01-02T03:04:05.067890Z+0000\",\n\t\"topic\":\t\"js\",\n\t\"qos\":\t0,\n\t\"retain\":\t0,\n"
-            "\t\"payloadlen\":\t38,\n\t\"payload\":\t{\n\t\t\"a\":\t[],\n\t\t\"o\":\t{\n\t\t},\n\t\t\"n\":\t[1, [2, {\n"
+            "{\n\t\"tst\":\t\"2026-01-02T03:04:05.067890Z+0000\",\n\t\"topic\":\t\"js\",\n\t\"qos\":\t0,"
+            "\n\t\"retain\":\t0,\n"
+            "\t\"payloadlen\":\t38,\n\t\"payload\":\t{\n\t\t\"a\":\t[],\n\t\t\"o\":\t{\n\t\t},\n\t\t\"n\":\t["
+            "1, [2, {\n"
             "\t\t\t\t\t\"x\":\t1\n\t\t\t\t}], {\n\t\t\t}]\n\t}\n}\n");
 }
 

@@ -13,7 +13,8 @@ std::string option_lines(Command command) {
   for (const auto& row : option_table()) {
     if (!(command == Command::pub ? row.pub : row.sub)) continue;
     std::string line = row.short_name.empty() ? "      " : "  " + std::string(row.short_name);
-    if (!row.long_name.empty()) line += std::string(row.short_name.empty() ? "" : ", ") + std::string(row.long_name);
+    if (!row.long_name.empty())
+      line += std::string(row.short_name.empty() ? "" : ", ") + std::string(row.long_name);
     if (!row.value.empty()) line += " <" + std::string(row.value) + ">";
     if (line.size() < column) line.append(column - line.size(), ' ');
     lines += line + " " + std::string(row.help) + "\n";
@@ -57,8 +58,8 @@ constexpr std::string_view common_tail = R"(
 Environment:
   MQTT_URL   the broker when none of -h, -p and -L is given: mqtt://[user[:password]@]host[:port]
 
-Exit codes: 0 success, 1 failure; the CONNACK code when the broker refuses the connection (3.1.1: 1 to 5, 5.0: 128
-and above); )";
+Exit codes: 0 success, 1 failure; when the broker refuses the connection the code of its CONNACK (3.1.1: 1 to
+5, 5.0: 128 and above); )";
 
 }  // namespace
 
@@ -85,7 +86,8 @@ std::string help(Command command) {
   text += option_lines(command);
   text += pub ? pub_examples : sub_examples;
   text += common_tail;
-  text += pub ? "7 when the connection is lost before the message is acknowledged.\n" : "27 when the time of -W is over.\n";
+  text += pub ? "7 when the connection is lost before the message is acknowledged.\n"
+              : "27 when the time of -W is over.\n";
   return text;
 }
 

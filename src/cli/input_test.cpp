@@ -41,7 +41,8 @@ TEST(LineSplitter, does_not_care_how_the_stream_is_cut) {
 TEST(ReadFile, names_the_file_that_cannot_be_read) {
   const auto missing = read_file("/nonexistent/file");
   ASSERT_FALSE(missing);
-  EXPECT_EQ(missing.error().message, "cannot open '/nonexistent/file' given by -f: No such file or directory");
+  EXPECT_EQ(missing.error().message,
+            "cannot open '/nonexistent/file' given by -f: No such file or directory");
   const auto directory = read_file("/");
   ASSERT_FALSE(directory);
   EXPECT_EQ(directory.error().message, "cannot read '/' given by -f: Is a directory");

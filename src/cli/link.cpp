@@ -64,7 +64,8 @@ ShutdownReport Link::close(std::chrono::milliseconds deadline) {
   return client_->shutdown(deadline);
 }
 
-std::unique_ptr<Link> open_link(Command command, ClientConfig config, const CommonOptions& options, Events& events) {
+std::unique_ptr<Link> open_link(Command command, ClientConfig config, const CommonOptions& options,
+                                Events& events) {
   if (const auto problems = config.problems(); !problems.empty()) {
     Report::usage(name_of(command), problems.front());
     return nullptr;

@@ -1,7 +1,8 @@
 #pragma once
-// Link: a client and what has become of its connection, for a command that must end when there is no use in waiting.
-// Before the first connection every failed attempt is an end (a command fails fast where a service would wait); after
-// it only a refusal by the server is, because the client comes back by itself from everything else.
+// Link: a client and what has become of its connection, for a command that must end when there is no use in
+// waiting. Before the first connection every failed attempt is an end (a command fails fast where a service
+// would wait); after it only a refusal by the server is, because the client comes back by itself from
+// everything else.
 //
 // Thread-safety: status() and client() from any thread; the rest from the main thread.
 
@@ -51,10 +52,11 @@ class Link {
 };
 
 // Opens a link for a command, or says on stderr why the configuration is refused.
-std::unique_ptr<Link> open_link(Command command, ClientConfig config, const CommonOptions& options, Events& events);
+std::unique_ptr<Link> open_link(Command command, ClientConfig config, const CommonOptions& options,
+                                Events& events);
 
-// A client identifier that nobody else has: "fulmar-" and 16 hexadecimal digits, 23 characters as every server of 3.1.1
-// takes [MQTT-3.1.3-5].
+// A client identifier that nobody else has: "fulmar-" and 16 hexadecimal digits, 23 characters as every
+// server of 3.1.1 takes [MQTT-3.1.3-5].
 std::string random_client_id();
 
 }  // namespace fulmar::cli

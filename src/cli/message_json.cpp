@@ -1,9 +1,10 @@
 #include "cli/message_json.hpp"
 
-#include <boost/json.hpp>
 #include <cmath>
 #include <cstdio>
 #include <ctime>
+
+#include <boost/json.hpp>
 
 #include "cli/format.hpp"
 
@@ -102,24 +103,12 @@ void Writer::value(const json::value& value) {
       out_ += ']';
       break;
     }
-    case json::kind::string:
-      append_string(value.get_string(), out_);
-      break;
-    case json::kind::int64:
-      out_ += std::to_string(value.get_int64());
-      break;
-    case json::kind::uint64:
-      out_ += std::to_string(value.get_uint64());
-      break;
-    case json::kind::double_:
-      append_number(value.get_double(), out_);
-      break;
-    case json::kind::bool_:
-      out_ += value.get_bool() ? "true" : "false";
-      break;
-    case json::kind::null:
-      out_ += "null";
-      break;
+    case json::kind::string: append_string(value.get_string(), out_); break;
+    case json::kind::int64: out_ += std::to_string(value.get_int64()); break;
+    case json::kind::uint64: out_ += std::to_string(value.get_uint64()); break;
+    case json::kind::double_: append_number(value.get_double(), out_); break;
+    case json::kind::bool_: out_ += value.get_bool() ? "true" : "false"; break;
+    case json::kind::null: out_ += "null"; break;
   }
 }
 
@@ -138,7 +127,8 @@ std::string timestamp(const WallTime& time) {
 
 }  // namespace
 
-bool append_message_json(const Message& message, const WallTime& time, const JsonStyle& style, std::string& out) {
+bool append_message_json(const Message& message, const WallTime& time, const JsonStyle& style,
+                         std::string& out) {
   json::value payload;  // null
   if (style.payload_is_json && !message.payload.empty()) {
     boost::system::error_code error;

@@ -65,10 +65,29 @@ constexpr auto rows = std::to_array<OptionRow>({
 
 // Options of mosquitto_pub and mosquitto_sub that Fulmar does not have.
 constexpr auto foreign = std::to_array<std::string_view>({
-    "-A",        "-D",      "--property", "-S",       "--unix",        "--proxy",
-    "--cafile",  "--capath", "--cert",    "--key",    "--keyform",     "--ciphers",
-    "--insecure", "--psk",  "--psk-identity", "--tls-alpn", "--tls-engine", "--tls-engine-kpass-sha1",
-    "--tls-use-os-certs", "--tls-version", "-U", "--unsubscribe", "--random-filter",
+    "-A",
+    "-D",
+    "--property",
+    "-S",
+    "--unix",
+    "--proxy",
+    "--cafile",
+    "--capath",
+    "--cert",
+    "--key",
+    "--keyform",
+    "--ciphers",
+    "--insecure",
+    "--psk",
+    "--psk-identity",
+    "--tls-alpn",
+    "--tls-engine",
+    "--tls-engine-kpass-sha1",
+    "--tls-use-os-certs",
+    "--tls-version",
+    "-U",
+    "--unsubscribe",
+    "--random-filter",
 });
 
 std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"; }
@@ -131,7 +150,8 @@ const OptionRow* Parser::next() {
   }
   if (!row->value.empty()) {
     if (words_.empty()) {
-      fail(std::string(word_) + " needs a value: " + std::string(word_) + " <" + std::string(row->value) + ">");
+      fail(std::string(word_) + " needs a value: " + std::string(word_) + " <" + std::string(row->value) +
+           ">");
       return nullptr;
     }
     value_ = words_.front();
@@ -162,8 +182,8 @@ bool Parser::unknown() {
 bool Parser::take(std::uint16_t& number, long long min, long long max, std::string_view what) {
   long long given = 0;
   if (!read_number(value_, given) || given < min || given > max) {
-    return fail("invalid " + std::string(what) + " " + quoted(value_) + " for " + std::string(word_) + ": expected " +
-                std::to_string(min) + " to " + std::to_string(max));
+    return fail("invalid " + std::string(what) + " " + quoted(value_) + " for " + std::string(word_) +
+                ": expected " + std::to_string(min) + " to " + std::to_string(max));
   }
   number = static_cast<std::uint16_t>(given);
   return true;
@@ -195,16 +215,18 @@ std::string shown(std::string_view topic) {
 bool check_name(Parser& parser, std::string_view topic, std::string_view what) {
   const auto error = mqtt::check_topic_name(topic);
   if (error == mqtt::TopicError::none) return true;
-  return parser.fail("invalid " + std::string(what) + " " + shown(topic) + ": " + std::string(to_string(error)));
+  return parser.fail("invalid " + std::string(what) + " " + shown(topic) + ": " +
+                     std::string(to_string(error)));
 }
 
 bool check_filter(Parser& parser, std::string_view filter, std::string_view what) {
   const auto error = mqtt::check_topic_filter(filter);
   if (error == mqtt::TopicError::none) return true;
-  return parser.fail("invalid " + std::string(what) + " " + shown(filter) + ": " + std::string(to_string(error)));
+  return parser.fail("invalid " + std::string(what) + " " + shown(filter) + ": " +
+                     std::string(to_string(error)));
 }
 
-// --- options of both commands ------------------------------------------------------------------------------------------
+// --- options of both commands ------------------------------------------------------------------------------
 
 // What is known of the connection while the words are read.
 struct CommonDraft {
@@ -271,7 +293,8 @@ bool take_host(Parser& parser, std::optional<std::string>& host) {
   // The host becomes a part of a URL: nothing in it may end that part.
   const auto value = parser.value();
   const bool plain = std::ranges::none_of(value, [](char c) {
-    return static_cast<unsigned char>(c) <= ' ' || std::string_view("/?#@[]\\").find(c) != std::string_view::npos;
+    return static_cast<unsigned char>(c) <= ' ' ||
+           std::string_view("/?#@[]\\").find(c) != std::string_view::npos;
   });
   if (value.empty() || !plain) {
     return parser.fail("invalid host " + quoted(value) + " for " + std::string(parser.word()) +
@@ -297,7 +320,8 @@ bool take_common(Parser& parser, const OptionRow& row, CommonDraft& draft, std::
   if (row.short_name == "-V") return take_version(parser, options.protocol);
   if (row.short_name == "-c") return options.clean_start = false, true;
   if (row.short_name == "-x") return take_expiry(parser, draft.expiry);
-  if (row.short_name == "-M") return parser.take(options.max_inflight.emplace(), 1, 65'535, "number of messages");
+  if (row.short_name == "-M")
+    return parser.take(options.max_inflight.emplace(), 1, 65'535, "number of messages");
   if (row.short_name == "-k") {
     std::uint16_t seconds = 0;
     if (!parser.take(seconds, 5, 3'600, "keepalive")) return false;
@@ -350,12 +374,14 @@ bool finish_common(Parser& parser, CommonDraft& draft, const Environment& enviro
   auto& options = draft.options;
   const bool v5 = options.protocol == ProtocolVersion::v5;
   options.urls = broker_urls(draft, environment);
-  if (options.client_id && options.client_id->empty()) return parser.fail("invalid client identifier: -i is empty");
+  if (options.client_id && options.client_id->empty())
+    return parser.fail("invalid client identifier: -i is empty");
   if (options.client_id && options.id_prefix) return parser.fail("-i and -I cannot be used together");
   const bool named = options.client_id || options.id_prefix;
   if (!options.clean_start && !named) return parser.fail("-c needs a client identifier: add -i id");
   if (v5) {
-    options.session_expiry = std::chrono::seconds(draft.expiry.value_or(options.clean_start ? 0 : expiry_never));
+    options.session_expiry =
+        std::chrono::seconds(draft.expiry.value_or(options.clean_start ? 0 : expiry_never));
     if (options.session_expiry.count() == expiry_never && !named) {
       return parser.fail("a session without expiry (-x) needs a client identifier: add -i id");
     }
@@ -363,7 +389,8 @@ bool finish_common(Parser& parser, CommonDraft& draft, const Environment& enviro
     return parser.fail("-P needs a user name in MQTT 3.1.1: add -u name, or use -V mqttv5");
   }
   if (draft.will_topic) {
-    options.will = WillMessage{*draft.will_topic, draft.will_payload.value_or(""), draft.will_qos, draft.will_retain};
+    options.will =
+        WillMessage{*draft.will_topic, draft.will_payload.value_or(""), draft.will_qos, draft.will_retain};
   } else if (draft.will_payload) {
     return parser.fail("--will-payload needs --will-topic");
   } else if (draft.will_retain) {
@@ -372,13 +399,14 @@ bool finish_common(Parser& parser, CommonDraft& draft, const Environment& enviro
   return true;
 }
 
-// --- pub -----------------------------------------------------------------------------------------------------------------
+// --- pub ---------------------------------------------------------------------------------------------------
 
 bool take_repeat_delay(Parser& parser, std::chrono::nanoseconds& delay) {
   double seconds = 0;
   constexpr double seconds_max = 1e9;
   if (!read_number(parser.value(), seconds) || !(seconds >= 0) || seconds > seconds_max) {
-    return parser.fail("invalid time " + quoted(parser.value()) + " for --repeat-delay: expected seconds, 0 or more");
+    return parser.fail("invalid time " + quoted(parser.value()) +
+                       " for --repeat-delay: expected seconds, 0 or more");
   }
   delay = std::chrono::nanoseconds(std::llround(seconds * 1e9));
   return true;
@@ -409,9 +437,10 @@ bool take_pub(Parser& parser, const OptionRow& row, PubOptions& options) {
   return true;
 }
 
-// --- sub -----------------------------------------------------------------------------------------------------------------
+// --- sub ---------------------------------------------------------------------------------------------------
 
-bool add_filter(Parser& parser, std::vector<std::string>& filters, std::string filter, std::string_view what) {
+bool add_filter(Parser& parser, std::vector<std::string>& filters, std::string filter,
+                std::string_view what) {
   if (!check_filter(parser, filter, what)) return false;
   if (std::ranges::find(filters, filter) == filters.end()) filters.push_back(std::move(filter));
   return true;
@@ -438,7 +467,8 @@ bool take_sub(Parser& parser, const OptionRow& row, SubOptions& options) {
     return true;
   }
   if (row.short_name == "-F") {
-    if (const auto format = Format::compile(parser.value()); !format) return parser.fail(format.error().message);
+    if (const auto format = Format::compile(parser.value()); !format)
+      return parser.fail(format.error().message);
     options.format = parser.value();
     return true;
   }

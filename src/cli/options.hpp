@@ -1,10 +1,10 @@
 #pragma once
-// The options of `fulmar pub` and `fulmar sub`: one table for parsing and for the help texts, with the names, the
-// grammar and the checks of mosquitto_pub and mosquitto_sub 2.0.
+// The options of `fulmar pub` and `fulmar sub`: one table for parsing and for the help texts, with the names,
+// the grammar and the checks of mosquitto_pub and mosquitto_sub 2.0.
 //
-// Grammar: every option is a word of its own and takes its values from the words that follow, whatever they look like
-// (`-m -x` sends "-x"). Short options are not bundled, there is no `--name=value` and nothing but options. The first
-// mistake ends the parsing.
+// Grammar: every option is a word of its own and takes its values from the words that follow, whatever they
+// look like (`-m -x` sends "-x"). Short options are not bundled, there is no `--name=value` and nothing but
+// options. The first mistake ends the parsing.
 //
 // Thread-safety: pure functions; plain values.
 
@@ -26,7 +26,7 @@ namespace fulmar::cli {
 enum class Command : std::uint8_t { pub, sub };
 std::string_view name_of(Command command);  // "pub", "sub"
 
-// --- the table -------------------------------------------------------------------------------------------------------
+// --- the table ---------------------------------------------------------------------------------------------
 
 struct OptionRow {
   std::string_view short_name;  // "-h"; empty = none
@@ -38,7 +38,7 @@ struct OptionRow {
 };
 std::span<const OptionRow> option_table();
 
-// --- what the words meant ----------------------------------------------------------------------------------------------
+// --- what the words meant ----------------------------------------------------------------------------------
 
 struct CommonOptions {
   std::vector<std::string> urls;  // mqtt://[user[:password]@]host[:port], without a topic
@@ -97,8 +97,8 @@ using Environment = std::function<std::optional<std::string>(std::string_view na
 Parsed<PubOptions> parse_pub(std::span<const std::string_view> words, const Environment& environment);
 Parsed<SubOptions> parse_sub(std::span<const std::string_view> words, const Environment& environment);
 
-// The configuration of the client; `fallback_id` is the identifier when neither -i nor -I names one, `process_id` what
-// -I appends.
+// The configuration of the client; `fallback_id` is the identifier when neither -i nor -I names one,
+// `process_id` what -I appends.
 ClientConfig client_config(const CommonOptions& options, std::string fallback_id, long process_id);
 
 }  // namespace fulmar::cli

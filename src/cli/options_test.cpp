@@ -27,9 +27,9 @@ void expect_refused(const std::string& error, bool parsed, std::string_view why)
   EXPECT_THAT(error, HasSubstr(std::string(why)));
   EXPECT_EQ(error.find('\n'), std::string::npos);
 }
-#define EXPECT_REFUSED(result, why)                              \
-  do {                                                           \
-    const auto refused = (result);                               \
+#define EXPECT_REFUSED(result, why)                                  \
+  do {                                                               \
+    const auto refused = (result);                                   \
     expect_refused(refused.error, refused.options.has_value(), why); \
   } while (false)
 
@@ -51,9 +51,18 @@ TEST(Options, pub_has_mosquitto_pubs_defaults) {
 }
 
 TEST(Options, long_names_mean_the_same_as_short_ones) {
-  const auto parsed = pub({"--host", "h", "--port", "2", "--topic", "t", "--message", "m", "--qos", "2", "--retain",
-                           "--id", "me", "--username", "u", "--pw", "p", "--keepalive", "10", "--protocol-version",
-                           "mqttv5", "--disable-clean-session", "--debug", "--quiet"});
+  const auto parsed = pub({"--host",    "h",
+                           "--port",    "2",
+                           "--topic",   "t",
+                           "--message", "m",
+                           "--qos",     "2",
+                           "--retain",  "--id",
+                           "me",        "--username",
+                           "u",         "--pw",
+                           "p",         "--keepalive",
+                           "10",        "--protocol-version",
+                           "mqttv5",    "--disable-clean-session",
+                           "--debug",   "--quiet"});
   ASSERT_TRUE(parsed.options) << parsed.error;
   const auto& common = parsed.options->common;
   EXPECT_THAT(common.urls, ElementsAre("mqtt://h:2"));
@@ -77,7 +86,8 @@ TEST(Options, a_value_may_look_like_an_option) {
 
 TEST(Options, the_last_of_repeated_options_counts) {
   EXPECT_EQ(pub({"-t", "a", "-t", "b", "-m", "x"}).options->topic, "b");
-  EXPECT_THAT(pub({"-h", "a", "-h", "b", "-t", "t", "-n"}).options->common.urls, ElementsAre("mqtt://b:1883"));
+  EXPECT_THAT(pub({"-h", "a", "-h", "b", "-t", "t", "-n"}).options->common.urls,
+              ElementsAre("mqtt://b:1883"));
 }
 
 TEST(Options, sub_collects_filters_without_repetitions) {
@@ -96,8 +106,10 @@ TEST(Options, a_url_names_broker_and_topic) {
 }
 
 TEST(Options, a_port_after_a_url_replaces_its_port) {
-  EXPECT_THAT(pub({"-L", "mqtt://u:p@h:1/t", "-p", "2", "-n"}).options->common.urls, ElementsAre("mqtt://u:p@h:2"));
-  EXPECT_THAT(pub({"-L", "mqtt://[::1]/t", "-p", "2", "-n"}).options->common.urls, ElementsAre("mqtt://[::1]:2"));
+  EXPECT_THAT(pub({"-L", "mqtt://u:p@h:1/t", "-p", "2", "-n"}).options->common.urls,
+              ElementsAre("mqtt://u:p@h:2"));
+  EXPECT_THAT(pub({"-L", "mqtt://[::1]/t", "-p", "2", "-n"}).options->common.urls,
+              ElementsAre("mqtt://[::1]:2"));
 }
 
 TEST(Options, an_ipv6_host_is_put_in_brackets) {
@@ -108,14 +120,18 @@ TEST(Options, mqtt_url_is_used_when_no_broker_is_named) {
   const auto environment = [](std::string_view name) -> std::optional<std::string> {
     return name == "MQTT_URL" ? std::optional<std::string>("mqtt://a,mqtt://b:2") : std::nullopt;
   };
-  EXPECT_THAT(pub({"-t", "t", "-n"}, environment).options->common.urls, ElementsAre("mqtt://a", "mqtt://b:2"));
-  EXPECT_THAT(pub({"-h", "h", "-t", "t", "-n"}, environment).options->common.urls, ElementsAre("mqtt://h:1883"));
-  EXPECT_THAT(pub({"-p", "7", "-t", "t", "-n"}, environment).options->common.urls, ElementsAre("mqtt://localhost:7"));
+  EXPECT_THAT(pub({"-t", "t", "-n"}, environment).options->common.urls,
+              ElementsAre("mqtt://a", "mqtt://b:2"));
+  EXPECT_THAT(pub({"-h", "h", "-t", "t", "-n"}, environment).options->common.urls,
+              ElementsAre("mqtt://h:1883"));
+  EXPECT_THAT(pub({"-p", "7", "-t", "t", "-n"}, environment).options->common.urls,
+              ElementsAre("mqtt://localhost:7"));
   EXPECT_THAT(pub({"-L", "mqtt://h/t", "-n"}, environment).options->common.urls, ElementsAre("mqtt://h"));
 }
 
 TEST(Options, a_will_needs_a_topic) {
-  const auto parsed = pub({"-t", "a", "-n", "--will-topic", "w", "--will-payload", "gone", "--will-qos", "1", "--will-retain"});
+  const auto parsed = pub(
+      {"-t", "a", "-n", "--will-topic", "w", "--will-payload", "gone", "--will-qos", "1", "--will-retain"});
   ASSERT_TRUE(parsed.options) << parsed.error;
   ASSERT_TRUE(parsed.options->common.will);
   EXPECT_EQ(parsed.options->common.will->topic, "w");
@@ -193,7 +209,8 @@ TEST(Options, help_wins_over_what_is_missing) {
 }
 
 TEST(Options, client_config_carries_everything) {
-  auto parsed = pub({"-h", "h", "-t", "a", "-n", "-I", "pre-", "-u", "u", "-P", "p", "-k", "7", "-M", "3", "-V", "5"});
+  auto parsed =
+      pub({"-h", "h", "-t", "a", "-n", "-I", "pre-", "-u", "u", "-P", "p", "-k", "7", "-M", "3", "-V", "5"});
   ASSERT_TRUE(parsed.options) << parsed.error;
   const auto config = client_config(parsed.options->common, "random", 42);
   EXPECT_EQ(config.client_id, "pre-42");

@@ -11,10 +11,10 @@
 namespace fulmar::cli {
 namespace {
 
-// A file on disk never blocks; a pipe that polls writable has room for PIPE_BUF bytes. Its O_NONBLOCK is not ours to
-// set: the flag belongs to everybody who shares the open file.
+// A file on disk never blocks; a pipe that polls writable has room for PIPE_BUF bytes. Its O_NONBLOCK is not
+// ours to set: the flag belongs to everybody who shares the open file.
 std::size_t chunk_for(int fd) {
-  struct stat status {};
+  struct stat status{};
   return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? std::size_t{1} << 20 : std::size_t{PIPE_BUF};
 }
 
@@ -25,7 +25,8 @@ Output::Output(int fd, Events& events) : fd_(fd), events_(events), chunk_(chunk_
 void Output::append(std::string_view message) {
   {
     std::unique_lock lock(mutex_);
-    room_.wait(lock, [&] { return closed_ || waiting_.empty() || waiting_.size() + message.size() <= bytes_max; });
+    room_.wait(lock,
+               [&] { return closed_ || waiting_.empty() || waiting_.size() + message.size() <= bytes_max; });
     if (closed_) return;
     waiting_ += message;
   }

@@ -1,7 +1,7 @@
 #pragma once
-// Output: the way to stdout. The dispatch thread appends whole messages, the main thread writes what has come together
-// since its last write: a lone message goes out at once, a burst in few large writes, and a slow reader holds up the
-// writer alone until `bytes_max` wait; then append() waits, and by it the socket.
+// Output: the way to stdout. The dispatch thread appends whole messages, the main thread writes what has come
+// together since its last write: a lone message goes out at once, a burst in few large writes, and a slow
+// reader holds up the writer alone until `bytes_max` wait; then append() waits, and by it the socket.
 //
 // Invariants
 //   1. Messages leave whole and in the order of append().

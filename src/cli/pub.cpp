@@ -90,26 +90,27 @@ void Publisher::on_delivery(const Delivery& delivery) {
   const auto reason = mqtt::to_string(static_cast<mqtt::ReasonCode>(delivery.reason_code));
   switch (delivery.outcome) {
     case Delivery::Outcome::sent:
-    case Delivery::Outcome::acknowledged:
-      break;
+    case Delivery::Outcome::acknowledged: break;
     case Delivery::Outcome::refused: {
-      // A server's own refusal of one message is a warning, as with mosquitto_pub; a message that cannot be sent to
-      // this server at all is a failure.
+      // A server's own refusal of one message is a warning, as with mosquitto_pub; a message that cannot be
+      // sent to this server at all is a failure.
       const auto code = static_cast<mqtt::ReasonCode>(delivery.reason_code);
       if (code == mqtt::ReasonCode::packet_too_large || code == mqtt::ReasonCode::qos_not_supported ||
           code == mqtt::ReasonCode::retain_not_supported) {
         failed_.store(true);
-        report_.error("the server does not take the message for '" + options_.topic + "': " + std::string(reason));
+        report_.error("the server does not take the message for '" + options_.topic +
+                      "': " + std::string(reason));
       } else {
-        report_.warning("the server refused the message for '" + options_.topic + "': " + std::string(reason));
+        report_.warning("the server refused the message for '" + options_.topic +
+                        "': " + std::string(reason));
       }
       break;
     }
     case Delivery::Outcome::expired:
     case Delivery::Outcome::dropped:
       failed_.store(true);
-      report_.error("the message for '" + options_.topic + "' was not sent: " +
-                    std::string(to_string(delivery.outcome)));
+      report_.error("the message for '" + options_.topic +
+                    "' was not sent: " + std::string(to_string(delivery.outcome)));
       break;
   }
   settled_.fetch_add(1);
@@ -192,7 +193,8 @@ std::optional<int> Publisher::send_lines() {
       if (!code) code = publish(line);
     });
     if (lines.rest().size() > payload_max) {
-      report_.error("a line of stdin is larger than a message may be (" + std::to_string(payload_max) + " bytes)");
+      report_.error("a line of stdin is larger than a message may be (" + std::to_string(payload_max) +
+                    " bytes)");
       return exit_failure;
     }
   }
@@ -201,12 +203,9 @@ std::optional<int> Publisher::send_lines() {
 
 Result<std::string> load_payload(const PubOptions& options) {
   switch (options.source) {
-    case Source::message:
-      return options.text;
-    case Source::file:
-      return read_file(options.text);
-    case Source::stdin_whole:
-      return read_stdin();
+    case Source::message: return options.text;
+    case Source::file: return read_file(options.text);
+    case Source::stdin_whole: return read_stdin();
     default:  // null; lines come later
       return std::string();
   }
@@ -232,7 +231,9 @@ int run_pub(const PubOptions& options) {
   Publisher publisher(options, *link, events, report);
   link->start();
   auto code = publisher.wait_connected();
-  if (!code) code = options.source == Source::stdin_lines ? publisher.send_lines() : publisher.send_repeatedly(*payload);
+  if (!code)
+    code =
+        options.source == Source::stdin_lines ? publisher.send_lines() : publisher.send_repeatedly(*payload);
   if (code) publisher.give_up();
   link->close(code ? 0ms : std::chrono::milliseconds(goodbye_deadline));
   if (events.signal()) return end_by(*events.signal());

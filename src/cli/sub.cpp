@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <thread>
 
 #include "cli/exit_code.hpp"
 #include "cli/format.hpp"
@@ -48,6 +49,7 @@ class Subscriber {
   std::optional<int> ending();
   std::optional<int> write_out();
   std::optional<int> subscriptions_ending();
+  void await_last_handler();
 
   const SubOptions& options_;
   Link& link_;
@@ -63,6 +65,7 @@ class Subscriber {
   bool last_seen_ = false;
 
   std::atomic<bool> finished_{false};  // set on the dispatch thread, after the last append
+  std::atomic<std::uint64_t> handled_at_end_{0};
   enum class Grant : std::uint8_t { none, granted, refused };
   std::vector<std::atomic<Grant>> grants_;  // by filter; written on the dispatch thread
 };
@@ -92,20 +95,21 @@ bool Subscriber::subscribe() {
 // A message is printed once for each time it is received, however many of our filters it matches.
 bool Subscriber::is_first_match(std::size_t filter, std::string_view topic) const {
   const auto matches_topic = [&](const std::string& other) { return mqtt::matches(other, topic); };
-  return std::none_of(options_.filters.begin(), options_.filters.begin() + static_cast<std::ptrdiff_t>(filter),
-                      matches_topic);
+  return std::none_of(options_.filters.begin(),
+                      options_.filters.begin() + static_cast<std::ptrdiff_t>(filter), matches_topic);
 }
 
 void Subscriber::on_message(std::size_t filter, const Message& message) {
   if (last_seen_) {
-    // Not to be printed, hence not to be acknowledged: the server keeps it for the session's next connection. A message
-    // is acknowledged when its handler returns, so this one waits until the goodbye has been said.
+    // Not to be printed, hence not to be acknowledged: the server keeps it for the session's next connection.
+    // A message is acknowledged when its handler returns, so this one waits until the goodbye has been said.
     link_.client().wait_for(ConnectionState::disconnected, 2 * std::chrono::milliseconds(goodbye_deadline));
     return;
   }
   if (!is_first_match(filter, message.topic)) return;
   if (options_.retained_only && !message.retain) return finish();
-  if (std::ranges::any_of(options_.filter_outs, [&](const auto& out) { return mqtt::matches(out, message.topic); })) {
+  if (std::ranges::any_of(options_.filter_outs,
+                          [&](const auto& out) { return mqtt::matches(out, message.topic); })) {
     return;
   }
   if (options_.remove_retained && message.retain && !message.payload.empty()) {
@@ -127,6 +131,8 @@ void Subscriber::on_message(std::size_t filter, const Message& message) {
 
 void Subscriber::finish() {
   last_seen_ = true;
+  // Only this thread counts messages as handled: this one will be the next.
+  handled_at_end_.store(link_.client().metrics().handled + 1);
   finished_.store(true);
   events_.ring();
 }
@@ -135,7 +141,8 @@ void Subscriber::on_granted(std::size_t filter, std::uint8_t reason_code) {
   const bool refused = reason_code >= 0x80;
   if (refused) {
     const auto why = mqtt::to_string(static_cast<mqtt::ReasonCode>(reason_code));
-    report_.warning("the server refused the subscription to '" + options_.filters[filter] + "': " + std::string(why));
+    report_.warning("the server refused the subscription to '" + options_.filters[filter] +
+                    "': " + std::string(why));
   }
   grants_[filter].store(refused ? Grant::refused : Grant::granted);
   // With -E no message is wanted, even when it came together with the last SUBACK.
@@ -161,8 +168,7 @@ std::optional<int> Subscriber::write_out() {
     case Output::Result::written:
     case Output::Result::signal:  // ending() sees it
       return std::nullopt;
-    case Output::Result::closed_by_reader:
-      return exit_success;  // as with `| head -1`: nobody wants more
+    case Output::Result::closed_by_reader: return exit_success;  // as with `| head -1`: nobody wants more
     case Output::Result::failed:
       report_.error(std::string("cannot write to stdout: ") + std::strerror(output_.error()));
       return exit_failure;
@@ -198,8 +204,18 @@ int Subscriber::run() {
   }
 }
 
+// The goodbye must not overtake the acknowledgement of the last message, which a handler gives by returning.
+void Subscriber::await_last_handler() {
+  const auto until = Events::Clock::now() + goodbye_deadline;
+  while (link_.client().metrics().handled < handled_at_end_.load() && Events::Clock::now() < until) {
+    std::this_thread::yield();
+  }
+}
+
 void Subscriber::close() {
-  if (options_.remove_retained && link_.status().connected && !events_.signal()) link_.client().flush(removal_deadline);
+  await_last_handler();
+  if (options_.remove_retained && link_.status().connected && !events_.signal())
+    link_.client().flush(removal_deadline);
   output_.close();
   link_.close(goodbye_deadline);
 }

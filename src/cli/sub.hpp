@@ -1,6 +1,6 @@
 #pragma once
-// `fulmar sub`: subscribes and prints messages until -C, -W, -E, a signal, a refusal or a closed stdout ends it. It
-// reconnects by itself.
+// `fulmar sub`: subscribes and prints messages until -C, -W, -E, a signal, a refusal or a closed stdout ends
+// it. It reconnects by itself.
 
 #include "cli/options.hpp"
 

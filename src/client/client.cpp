@@ -244,6 +244,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     m.expired = get(counters_.expired);
     m.dropped = dropped();
     m.received = get(counters_.received);
+    m.handled = dispatcher_.handled();
     m.handler_errors = dispatcher_.handler_errors();
     m.connects = get(counters_.connects);
     m.disconnects = get(counters_.disconnects);

@@ -292,6 +292,7 @@ void Connection::stop(std::chrono::milliseconds deadline) {
   stop_deadline_ = Clock::now() + deadline;
   set_state(ConnectionState::disconnecting, "shutting down");
   if (phase_ == Phase::up) {
+    take_acknowledgements();  // what handlers have returned from must not come again
     closing_why_ = "shut down";
     session_.disconnect();
   } else {

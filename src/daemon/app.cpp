@@ -56,7 +56,8 @@ class Log {
   Log(const DaemonConfig& config, bool live, bool terminal) {
     pool_ = std::make_shared<spdlog::details::thread_pool>(1024, 1);
     std::vector<spdlog::sink_ptr> sinks;
-    if (!config.log_file.empty()) sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(config.log_file));
+    if (!config.log_file.empty())
+      sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(config.log_file));
     if (live && terminal) {
       recent_ = std::make_shared<spdlog::sinks::ringbuffer_sink_mt>(events_shown);
       recent_->set_pattern("%H:%M:%S %v");
@@ -72,7 +73,8 @@ class Log {
                                                      spdlog::async_overflow_policy::overrun_oldest);
     logger_->set_level(spdlog::level::from_str(config.log_level == "error" ? "err" : config.log_level));
     logger_->flush_on(spdlog::level::info);
-    logger_->set_error_handler([](const std::string&) {});  // a closed pipe is noticed elsewhere; a full disk is not ours
+    logger_->set_error_handler(
+        [](const std::string&) {});  // a closed pipe is noticed elsewhere; a full disk is not ours
   }
 
   // Any thread. The pool's queue takes a copy and drops the oldest line when it is full.
@@ -122,7 +124,8 @@ class Rates {
   double per_s(std::uint64_t Sample::* counter) const {
     if (samples_.size() < 2) return 0;
     const double seconds = std::chrono::duration<double>(samples_.back().at - samples_.front().at).count();
-    return seconds > 0 ? static_cast<double>(samples_.back().*counter - samples_.front().*counter) / seconds : 0;
+    return seconds > 0 ? static_cast<double>(samples_.back().*counter - samples_.front().*counter) / seconds
+                       : 0;
   }
   std::deque<Sample> samples_;
 };
@@ -176,7 +179,8 @@ class App {
     client_.set_log_sink(log_.sink());
     client_.on_state_change([this](const StateChange& change) {
       watch_.changed(change);
-      log_.write(change.retry_in > 0ms ? spdlog::level::warn : spdlog::level::info, "connection: " + describe(change));
+      log_.write(change.retry_in > 0ms ? spdlog::level::warn : spdlog::level::info,
+                 "connection: " + describe(change));
     });
   }
 
@@ -184,7 +188,8 @@ class App {
     log_.write(spdlog::level::info, fmt::format("fulmard {} sends this machine's measurements at {} Hz to {}",
                                                 options_.version, config_.host.rate_hz, url()));
     if (options_.loaded.needs_broker)
-      log_.write(spdlog::level::info, fmt::format("broker: our own mosquitto (pid {}) on port {}", broker_.pid(), broker_.port()));
+      log_.write(spdlog::level::info,
+                 fmt::format("broker: our own mosquitto (pid {}) on port {}", broker_.pid(), broker_.port()));
     client_.start();
     telemetry_.start();
     host_.start();
@@ -205,7 +210,8 @@ class App {
   }
 
   void loop() {
-    auto next = Clock::now() + (options_.live ? Clock::duration(line_interval) : Clock::duration(report_interval));
+    auto next =
+        Clock::now() + (options_.live ? Clock::duration(line_interval) : Clock::duration(report_interval));
     while (!signals_.requested() && output_open_) {
       pollfd stop{signals_.event(), POLLIN, 0};
       ::poll(&stop, 1, static_cast<int>(std::chrono::milliseconds(frame_interval).count()));
@@ -218,8 +224,10 @@ class App {
       } else if (now >= next) {
         next = now + (options_.live ? Clock::duration(line_interval) : Clock::duration(report_interval));
         const std::string line = render_line(snapshot(stats));
-        if (options_.live) output_open_ = screen_.print_line(line);
-        else log_.write(spdlog::level::info, line);
+        if (options_.live)
+          output_open_ = screen_.print_line(line);
+        else
+          log_.write(spdlog::level::info, line);
       }
     }
   }

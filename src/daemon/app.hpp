@@ -13,11 +13,12 @@ namespace fulmar::daemon {
 
 // What the program returns.
 enum ExitCode : int {
-  exit_ok = 0,           // stopped as asked, everything acknowledged
-  exit_failed = 1,       // something the daemon cannot run without does not work
-  exit_bad_config = 2,   // wrong flags or configuration; nothing was started
-  exit_undelivered = 3,  // stopped as asked, but records were lost or the broker was never reached: the totals say more
-  exit_killed = 130,     // the second Ctrl-C
+  exit_ok = 0,          // stopped as asked, everything acknowledged
+  exit_failed = 1,      // something the daemon cannot run without does not work
+  exit_bad_config = 2,  // wrong flags or configuration; nothing was started
+  exit_undelivered =
+      3,  // stopped as asked, but records were lost or the broker was never reached: the totals say more
+  exit_killed = 130,  // the second Ctrl-C
 };
 
 struct AppOptions {

@@ -75,7 +75,8 @@ std::uint16_t free_port() {
 }
 
 std::string how_it_ended(int status) {
-  if (WIFSIGNALED(status)) return fmt::format("killed by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
+  if (WIFSIGNALED(status))
+    return fmt::format("killed by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
   return fmt::format("exit code {}", WEXITSTATUS(status));
 }
 
@@ -85,11 +86,12 @@ std::string os_error(int error) { return std::strerror(error); }
 
 std::optional<fs::path> find_program(std::string_view name) {
   const char* path = std::getenv("PATH");
-  std::string folders = std::string(path ? path : "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin";
+  std::string folders =
+      std::string(path ? path : "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin";
   std::istringstream all(folders);
   for (std::string folder; std::getline(all, folder, ':');) {
     if (folder.empty()) continue;
-    const fs::path candidate = fs::path(folder) / name;
+    fs::path candidate = fs::path(folder) / name;
     if (::access(candidate.c_str(), X_OK) == 0 && !fs::is_directory(candidate)) return candidate;
   }
   return std::nullopt;
@@ -103,14 +105,16 @@ Result<void> BrokerChild::prepare() {
   const auto program = find_program("mosquitto");
   if (!program)
     return fail(Errc::io_error,
-                "mosquitto is not installed: install it (apt-get install mosquitto), or name a broker with --url or MQTT_URL");
+                "mosquitto is not installed: install it (apt-get install mosquitto), or name a broker with "
+                "--url or MQTT_URL");
   program_ = *program;
   std::error_code error;
   fs::path base = fs::temp_directory_path(error);
   if (error) base = "/tmp";
   std::string pattern = (base / "fulmard-XXXXXX").string();
   if (!mkdtemp(pattern.data()))
-    return fail(Errc::io_error, fmt::format("cannot create a directory in {}: {}", base.string(), os_error(errno)));
+    return fail(Errc::io_error,
+                fmt::format("cannot create a directory in {}: {}", base.string(), os_error(errno)));
   directory_ = pattern;
   return {};
 }
@@ -136,7 +140,8 @@ Result<void> BrokerChild::spawn() {
   const std::array<const char*, 4> argv{program_.c_str(), "-c", config.c_str(), nullptr};
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
-  if (pid < 0) return fail(Errc::io_error, fmt::format("cannot start {}: {}", program_.string(), os_error(errno)));
+  if (pid < 0)
+    return fail(Errc::io_error, fmt::format("cannot start {}: {}", program_.string(), os_error(errno)));
   if (pid == 0) {
     // Only async-signal-safe calls from here on: other threads may have held any lock at the fork.
     ::setpgid(0, 0);  // out of the terminal's foreground group, so that Ctrl-C is ours alone
@@ -177,7 +182,8 @@ std::string BrokerChild::last_log_lines() const {
   for (std::string line; std::getline(in, line);) {
     // Lines begin with the time in seconds since the epoch: "1700000000: Error: ...".
     const std::size_t digits = line.find_first_not_of("0123456789");
-    if (digits != std::string::npos && digits > 0 && line.compare(digits, 2, ": ") == 0) line.erase(0, digits + 2);
+    if (digits != std::string::npos && digits > 0 && line.compare(digits, 2, ": ") == 0)
+      line.erase(0, digits + 2);
     lines.push_back(std::move(line));
     if (lines.size() > shown) lines.erase(lines.begin());
   }
@@ -200,11 +206,11 @@ Result<void> BrokerChild::start() {
       std::this_thread::sleep_for(5ms);
     }
     if (pid_ < 0 && last_log_lines().find("Address already in use") == std::string::npos)
-      return fail(Errc::io_error, fmt::format("{} does not start ({}); {}", program_.string(), how_it_ended(exit_status_),
-                                              last_log_lines()));
+      return fail(Errc::io_error, fmt::format("{} does not start ({}); {}", program_.string(),
+                                              how_it_ended(exit_status_), last_log_lines()));
   }
-  return fail(Errc::timeout, fmt::format("{} does not accept connections on 127.0.0.1:{}; {}", program_.string(), port_,
-                                         last_log_lines()));
+  return fail(Errc::timeout, fmt::format("{} does not accept connections on 127.0.0.1:{}; {}",
+                                         program_.string(), port_, last_log_lines()));
 }
 
 std::optional<std::string> BrokerChild::supervise(Clock::time_point now) {

@@ -36,7 +36,7 @@ class BrokerChild {
   // Reaps the broker when it has died and starts it again when it is time. A text for people when something happened.
   // Call it a few times a second.
   std::optional<std::string> supervise(Clock::time_point now);
-  void stop();             // SIGTERM, SIGKILL after 0.3 s, reaped; the directory removed. Idempotent
+  void stop();  // SIGTERM, SIGKILL after 0.3 s, reaped; the directory removed. Idempotent
 
   pid_t pid() const { return pid_; }  // -1 while it is down; from any thread
   std::uint16_t port() const { return port_; }

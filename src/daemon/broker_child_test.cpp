@@ -16,8 +16,10 @@ using namespace std::chrono_literals;
 using Clock = BrokerChild::Clock;
 
 bool answers(const BrokerChild& broker) {
-  return test::run({.argv = {"mosquitto_pub", "-p", std::to_string(broker.port()), "-t", "t", "-m", "x", "-q", "1"}, .output = {}},
-                   10s) == 0;
+  return test::run(
+             {.argv = {"mosquitto_pub", "-p", std::to_string(broker.port()), "-t", "t", "-m", "x", "-q", "1"},
+              .output = {}},
+             10s) == 0;
 }
 
 TEST(BrokerChild, starts_a_broker_that_answers_and_leaves_nothing_behind) {
@@ -48,7 +50,8 @@ TEST(BrokerChild, restarts_a_killed_broker_on_the_same_port_and_says_so) {
     event = broker.supervise(Clock::now());
   }
   ASSERT_TRUE(event);
-  EXPECT_THAT(*event, testing::AllOf(testing::HasSubstr(std::to_string(first)), testing::HasSubstr("killed by signal 9"),
+  EXPECT_THAT(*event, testing::AllOf(testing::HasSubstr(std::to_string(first)),
+                                     testing::HasSubstr("killed by signal 9"),
                                      testing::HasSubstr("its log ends with: ")));
   EXPECT_EQ(broker.pid(), -1);
   EXPECT_EQ(broker.supervise(Clock::now()), std::nullopt) << "not before the back-off";

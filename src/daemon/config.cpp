@@ -1,7 +1,6 @@
 #include "daemon/config.hpp"
 
 #include <fmt/format.h>
-#include <toml++/toml.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,8 @@
 #include <map>
 #include <set>
 #include <sstream>
+
+#include <toml++/toml.h>
 
 #include "base/near_miss.hpp"
 #include "daemon/config_keys.hpp"
@@ -73,7 +74,8 @@ class Loader {
   }
   void problem(std::string text) { problems_.push_back(std::move(text)); }
 
-  void assign(const Key& key, const std::optional<Value>& value, const std::string& given, const std::string& origin) {
+  void assign(const Key& key, const std::optional<Value>& value, const std::string& given,
+              const std::string& origin) {
     DaemonConfig changed = config_;
     if (!value || !key.set(changed, *value)) {
       problem(fmt::format("{} = {} ({}): expected {}", key.name, shown(key, given), origin, key.expects));
@@ -89,7 +91,8 @@ class Loader {
   void load_file(const fs::path& path) {
     const auto text = read_file(path);
     file_usable_ = false;
-    if (!text) return problem(fmt::format("cannot read the configuration {}: {}", path.string(), text.error()));
+    if (!text)
+      return problem(fmt::format("cannot read the configuration {}: {}", path.string(), text.error()));
     try {
       const toml::table table = toml::parse(*text, path.string());
       file_usable_ = true;
@@ -103,9 +106,11 @@ class Loader {
   void load_table(const toml::table& table, const std::string& section, const std::string& file) {
     for (const auto& [toml_key, node] : table) {
       const std::string leaf(toml_key.str());
-      const std::string name = section.empty() ? leaf : section + "." + leaf;
-      const std::string place = fmt::format("{}:{}:{}", file, toml_key.source().begin.line, toml_key.source().begin.column);
-      const bool is_section = std::ranges::any_of(keys_, [&](const Key& k) { return k.name.starts_with(name + "."); });
+      const std::string name = section.empty() ? leaf : fmt::format("{}.{}", section, leaf);
+      const std::string place =
+          fmt::format("{}:{}:{}", file, toml_key.source().begin.line, toml_key.source().begin.column);
+      const bool is_section =
+          std::ranges::any_of(keys_, [&](const Key& k) { return k.section() == name || k.section().starts_with(name + "."); });
       if (is_section && node.is_table()) {
         load_table(*node.as_table(), name, file);
       } else if (const Key* key = find(name)) {
@@ -133,13 +138,16 @@ class Loader {
 
   void load_node(const Key& key, const toml::node& node, const std::string& place) {
     std::ostringstream given;
-    if (const auto* text = node.as_string()) given << to_toml(Value(text->get()));
-    else node.visit([&](const auto& n) { given << n; });
+    if (const auto* text = node.as_string())
+      given << to_toml(Value(text->get()));
+    else
+      node.visit([&](const auto& n) { given << n; });
     if (const auto value = value_of(key, node, place)) assign(key, *value, given.str(), place);
   }
 
   // Outer nothing: the problem has been told already. Inner nothing: the wrong type.
-  std::optional<std::optional<Value>> value_of(const Key& key, const toml::node& node, const std::string& place) {
+  std::optional<std::optional<Value>> value_of(const Key& key, const toml::node& node,
+                                               const std::string& place) {
     using Kind = Key::Kind;
     std::vector<std::string> texts;
     if (const auto* array = node.as_array(); array && key.kind == Kind::list) {
@@ -165,7 +173,8 @@ class Loader {
     if (node.is_string() && (substituted || key.kind == Kind::text || key.kind == Kind::list))
       return parse_value(key.kind, texts.front());
     if (node.is_array()) return key.kind == Kind::list ? std::optional<Value>(texts) : std::nullopt;
-    if (const auto* b = node.as_boolean()) return key.kind == Kind::boolean ? std::optional<Value>(b->get()) : std::nullopt;
+    if (const auto* b = node.as_boolean())
+      return key.kind == Kind::boolean ? std::optional<Value>(b->get()) : std::nullopt;
     if (const auto* i = node.as_integer()) {
       if (key.kind == Kind::integer) return Value(i->get());
       if (key.kind == Kind::number) return Value(static_cast<double>(i->get()));
@@ -183,8 +192,10 @@ class Loader {
     for (const auto& [name, value] : sources_.environment) {
       const auto key = std::ranges::find(keys_, name, &Key::env);
       if (key != keys_.end()) {
-        if (!value.empty()) assign(*key, parse_value(key->kind, value), fmt::format("\"{}\"", value), "env " + name);
-      } else if (name.starts_with("MQTT_") || name.starts_with("FULMAR_TELEMETRY_") || name.starts_with("FULMAR_LOG_")) {
+        if (!value.empty())
+          assign(*key, parse_value(key->kind, value), fmt::format("\"{}\"", value), "env " + name);
+      } else if (name.starts_with("MQTT_") || name.starts_with("FULMAR_TELEMETRY_") ||
+                 name.starts_with("FULMAR_LOG_")) {
         problem(fmt::format("unknown environment variable {}{}", name, hint(name, names)));
       }
     }
@@ -204,15 +215,18 @@ class Loader {
     if (!config_.password_file) return;
     auto text = read_file(*config_.password_file);
     if (!text)
-      return problem(fmt::format("mqtt.password_file = \"{}\" ({}): cannot be read: {}", config_.password_file->string(),
-                                 origins_["mqtt.password_file"], text.error()));
+      return problem(fmt::format("mqtt.password_file = \"{}\" ({}): cannot be read: {}",
+                                 config_.password_file->string(), origins_["mqtt.password_file"],
+                                 text.error()));
     while (text->ends_with('\n') || text->ends_with('\r')) text->pop_back();
     config_.mqtt.password = std::move(*text);
   }
 
   void check_whole(bool needs_broker) {
     if (config_.mqtt.urls.empty() && !needs_broker && !wrong_.contains("mqtt.url"))
-      problem("mqtt.url is not set: give --url, MQTT_URL or [mqtt] url, or --live to run with a broker of its own");
+      problem(
+          "mqtt.url is not set: give --url, MQTT_URL or [mqtt] url, or --live to run with a broker of its "
+          "own");
     ClientConfig client = config_.mqtt;
     if (client.urls.empty()) client.urls = {"mqtt://localhost"};  // comes later, or is a problem already
     for (const std::string& text : client.problems()) problem("[mqtt] " + text);
@@ -236,8 +250,9 @@ class Loader {
       const bool unset = (text && text->empty()) || (list && list->empty());
       const auto origin = origins_.find(key.name);
       const std::string from = origin == origins_.end() ? "default" : origin->second;
-      out += fmt::format("{}{:<44}  # {}\n", unset ? "# " : "",
-                         fmt::format("{} = {}", key.leaf(), unset ? to_toml(value) : shown(key, to_toml(value))), from);
+      out += fmt::format(
+          "{}{:<44}  # {}\n", unset ? "# " : "",
+          fmt::format("{} = {}", key.leaf(), unset ? to_toml(value) : shown(key, to_toml(value))), from);
     }
     return out;
   }
@@ -293,9 +308,12 @@ std::expected<std::string, std::string> substitute(std::string_view text, const 
     if (name.empty()) return std::unexpected(std::string("a ${} without a name"));
     const auto value = lookup(name);
     if (!value && name.size() == inside.size())
-      return std::unexpected(fmt::format("the environment variable {} is not set; set it or write ${{{}:default}}", name, name));
-    if (value) out.append(*value);
-    else out.append(inside.substr(name.size() + 1));
+      return std::unexpected(
+          fmt::format("the environment variable {} is not set; set it or write ${{{}:default}}", name, name));
+    if (value)
+      out.append(*value);
+    else
+      out.append(inside.substr(name.size() + 1));
   }
   return out;
 }

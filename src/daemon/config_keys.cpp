@@ -18,7 +18,8 @@ std::string env_name(std::string_view key) {
   std::string name = key.starts_with("mqtt.") ? "MQTT_" : "FULMAR_";
   if (key.starts_with("mqtt.")) key.remove_prefix(5);
   if (name == "MQTT_" && key.ends_with("_s")) key.remove_suffix(2);  // as the library calls them
-  for (const char c : key) name += c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  for (const char c : key)
+    name += c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return name;
 }
 
@@ -26,8 +27,8 @@ class Table {
  public:
   std::vector<Key> take() && { return std::move(keys_); }
 
-  Key& add(std::string_view name, Kind kind, std::string expects, std::function<bool(Config&, const Value&)> set,
-           std::function<Value(const Config&)> get) {
+  Key& add(std::string_view name, Kind kind, std::string expects,
+           std::function<bool(Config&, const Value&)> set, std::function<Value(const Config&)> get) {
     keys_.push_back({.name = std::string(name),
                      .env = env_name(name),
                      .expects = std::move(expects),
@@ -65,12 +66,14 @@ class Table {
           const double value = std::get<double>(v);
           if (!(value >= min && value <= max)) return false;
           auto& to = member(c);
-          to = std::chrono::round<std::remove_reference_t<decltype(to)>>(std::chrono::duration<double>(value));
+          to =
+              std::chrono::round<std::remove_reference_t<decltype(to)>>(std::chrono::duration<double>(value));
           return true;
         },
         [member](const Config& c) { return Value(std::chrono::duration<double>(member(c)).count()); });
   }
-  Key& text(std::string_view name, std::string expects, auto member, std::function<bool(std::string_view)> valid) {
+  Key& text(std::string_view name, std::string expects, auto member,
+            std::function<bool(std::string_view)> valid) {
     return add(
         name, Kind::text, std::move(expects),
         [=](Config& c, const Value& v) {
@@ -90,14 +93,16 @@ template <typename T>
 std::optional<T> parse_number(std::string_view text) {
   T value{};
   const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || result.ec != std::errc() || result.ptr != text.data() + text.size()) return std::nullopt;
+  if (text.empty() || result.ec != std::errc() || result.ptr != text.data() + text.size())
+    return std::nullopt;
   return value;
 }
 
 bool not_empty(std::string_view text) { return !text.empty(); }
 bool anything(std::string_view) { return true; }
 bool is_topic(std::string_view text) {
-  return !text.empty() && text.size() <= 65'535 && text.find_first_of(std::string_view("+#\0", 3)) == text.npos;
+  return !text.empty() && text.size() <= 65'535 &&
+         text.find_first_of(std::string_view("+#\0", 3)) == text.npos;
 }
 
 // &member of a part of the configuration, const or not.
@@ -159,7 +164,8 @@ void add_mqtt_keys(Table& t) {
   t.integer("mqtt.outbox_bytes", mib / 16, 16'384 * mib, FULMAR_AT(mqtt.outbox_bytes));
   t.integer("mqtt.outbox_messages", 1, 100'000'000, FULMAR_AT(mqtt.outbox_messages));
   t.add(
-      "mqtt.overflow", Kind::text, "\"reject\": batches that do not fit wait in the queue instead of being dropped",
+      "mqtt.overflow", Kind::text,
+      "\"reject\": batches that do not fit wait in the queue instead of being dropped",
       [](Config&, const Value& v) { return std::get<std::string>(v) == "reject"; },
       [](const Config&) { return Value("reject"); });
   t.add(
@@ -171,7 +177,8 @@ void add_mqtt_keys(Table& t) {
         if (!text.starts_with("lazy:")) return false;
         const auto ms = parse_number<double>(text.substr(5));
         if (!ms || *ms < 0.001 || *ms > 1000) return false;
-        c.mqtt.wakeup.lazy_interval = std::chrono::round<std::chrono::microseconds>(std::chrono::duration<double, std::milli>(*ms));
+        c.mqtt.wakeup.lazy_interval =
+            std::chrono::round<std::chrono::microseconds>(std::chrono::duration<double, std::milli>(*ms));
         return true;
       },
       [](const Config& c) {
@@ -209,10 +216,12 @@ void add_telemetry_keys(Table& t) {
 }
 
 void add_log_keys(Table& t) {
-  t.text("log.level", "trace, debug, info, warning, error or off", FULMAR_AT(log_level), [](std::string_view level) {
-    constexpr std::array<std::string_view, 6> levels{"trace", "debug", "info", "warning", "error", "off"};
-    return std::ranges::find(levels, level) != levels.end();
-  });
+  t.text("log.level", "trace, debug, info, warning, error or off", FULMAR_AT(log_level),
+         [](std::string_view level) {
+           constexpr std::array<std::string_view, 6> levels{"trace",   "debug", "info",
+                                                            "warning", "error", "off"};
+           return std::ranges::find(levels, level) != levels.end();
+         });
   t.text("log.file", "the path of a file", FULMAR_AT(log_file), anything);
 }
 
@@ -221,9 +230,12 @@ void add_log_keys(Table& t) {
 std::string quoted_text(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
-    if (c == '"' || c == '\\') (out += '\\') += c;
-    else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    else out += c;
+    if (c == '"' || c == '\\')
+      (out += '\\') += c;
+    else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    else
+      out += c;
   }
   return out + '"';
 }
@@ -260,7 +272,9 @@ std::vector<Key> config_keys() {
 }
 
 std::optional<Value> parse_value(Kind kind, std::string_view text) {
-  const auto as_value = [](const auto& parsed) { return parsed ? std::optional<Value>(*parsed) : std::nullopt; };
+  const auto as_value = [](const auto& parsed) {
+    return parsed ? std::optional<Value>(*parsed) : std::nullopt;
+  };
   switch (kind) {
     case Kind::boolean: return as_value(parse_bool(text));
     case Kind::integer: return as_value(parse_number<std::int64_t>(text));

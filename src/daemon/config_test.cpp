@@ -132,12 +132,14 @@ TEST_F(Config, an_unknown_key_is_an_error_with_its_place_and_a_hint) {
 }
 
 TEST_F(Config, an_unknown_section_is_an_error_with_a_hint) {
-  EXPECT_THAT(problems(file(std::string(minimal) + "[telemtry]\nx = 1\n")),
-              ElementsAre(AllOf(HasSubstr("unknown section telemtry in "), HasSubstr("did you mean telemetry?"))));
+  EXPECT_THAT(
+      problems(file(std::string(minimal) + "[telemtry]\nx = 1\n")),
+      ElementsAre(AllOf(HasSubstr("unknown section telemtry in "), HasSubstr("did you mean telemetry?"))));
 }
 
 TEST_F(Config, a_word_like_no_other_gets_no_hint) {
-  EXPECT_THAT(problems(file(std::string(minimal) + "zzzzzzzz = 5\n")), ElementsAre(Not(HasSubstr("did you mean"))));
+  EXPECT_THAT(problems(file(std::string(minimal) + "zzzzzzzz = 5\n")),
+              ElementsAre(Not(HasSubstr("did you mean"))));
 }
 
 TEST_F(Config, a_wrong_type_names_the_key_the_line_the_value_and_what_was_expected) {
@@ -147,20 +149,24 @@ TEST_F(Config, a_wrong_type_names_the_key_the_line_the_value_and_what_was_expect
 }
 
 TEST_F(Config, tells_all_problems_at_once) {
-  auto sources = file("[mqtt]\nkeepalive_s = 0\nurll = 1\n[telemetry]\nbatch_size = 0\nqos = 2\ntopic = \"a/#\"\nenabled = 1\n");
+  auto sources = file(
+      "[mqtt]\nkeepalive_s = 0\nurll = 1\n[telemetry]\nbatch_size = 0\nqos = 2\ntopic = \"a/#\"\nenabled = "
+      "1\n");
   sources.environment = {{"MQTT_CLEAN_START", "maybe"}, {"MQTT_CLIENTID", "x"}};
   sources.flags = {{"telemetry.batch_size", "0x10"}, {"telemetry.queue_capasity", "1"}};
   const auto found = problems(sources);
-  for (const auto text : {"mqtt.keepalive_s = 0", "unknown key mqtt.urll", "telemetry.batch_size = 0 ", "telemetry.qos = 2",
-                          "telemetry.topic = \"a/#\"", "telemetry.enabled = 1", "MQTT_CLEAN_START",
-                          "did you mean MQTT_CLIENT_ID?", "telemetry.batch_size = \"0x10\" (flag)",
-                          "did you mean telemetry.queue_capacity?", "mqtt.url is not set"})
+  for (const auto text :
+       {"mqtt.keepalive_s = 0", "unknown key mqtt.urll", "telemetry.batch_size = 0 ", "telemetry.qos = 2",
+        "telemetry.topic = \"a/#\"", "telemetry.enabled = 1", "MQTT_CLEAN_START",
+        "did you mean MQTT_CLIENT_ID?", "telemetry.batch_size = \"0x10\" (flag)",
+        "did you mean telemetry.queue_capacity?", "mqtt.url is not set"})
     EXPECT_THAT(found, testing::Contains(HasSubstr(text))) << text;
 }
 
 TEST_F(Config, substitutes_variables_in_strings) {
-  auto sources = file("[mqtt]\nurl = \"mqtt://${HOST}:${PORT:1883}\"\nclient_id = \"$${HOST}\"\n"
-                      "[telemetry]\nenabled = \"${ON:true}\"\nbatch_size = \"${SIZE}\"\n");
+  auto sources = file(
+      "[mqtt]\nurl = \"mqtt://${HOST}:${PORT:1883}\"\nclient_id = \"$${HOST}\"\n"
+      "[telemetry]\nenabled = \"${ON:true}\"\nbatch_size = \"${SIZE}\"\n");
   sources.environment = {{"HOST", "broker"}, {"SIZE", "9"}};
   const auto c = good(sources);
   EXPECT_THAT(c.mqtt.urls, ElementsAre("mqtt://broker:1883"));
@@ -171,15 +177,18 @@ TEST_F(Config, substitutes_variables_in_strings) {
 
 TEST_F(Config, a_variable_that_is_not_set_and_has_no_default_is_an_error) {
   const auto sources = file(std::string(minimal) + "topic = \"a/${SITE}\"\n");
-  EXPECT_THAT(problems(sources), ElementsAre(AllOf(HasSubstr("telemetry.topic"), HasSubstr(":5:1"), HasSubstr("SITE is not set"))));
+  EXPECT_THAT(problems(sources), ElementsAre(AllOf(HasSubstr("telemetry.topic"), HasSubstr(":5:1"),
+                                                   HasSubstr("SITE is not set"))));
 }
 
 TEST_F(Config, a_text_is_not_a_number_unless_it_comes_from_a_variable) {
-  EXPECT_THAT(problems(file(std::string(minimal) + "batch_size = \"9\"\n")), ElementsAre(HasSubstr("expected an integer")));
+  EXPECT_THAT(problems(file(std::string(minimal) + "batch_size = \"9\"\n")),
+              ElementsAre(HasSubstr("expected an integer")));
 }
 
 TEST_F(Config, broken_toml_names_the_line) {
-  EXPECT_THAT(problems(file("[mqtt]\nurl = \n")), ElementsAre(AllOf(HasSubstr("fulmar.toml:2:"), HasSubstr("not TOML"))));
+  EXPECT_THAT(problems(file("[mqtt]\nurl = \n")),
+              ElementsAre(AllOf(HasSubstr("fulmar.toml:2:"), HasSubstr("not TOML"))));
 }
 
 TEST_F(Config, a_file_that_cannot_be_read_is_named) {
@@ -197,7 +206,8 @@ TEST_F(Config, reads_the_password_from_a_file_without_its_line_end) {
   sources.flags = {{"mqtt.password_file", secret.string()}};
   EXPECT_EQ(good(sources).mqtt.password, "s3cret");
   sources.flags = {{"mqtt.password_file", (folder_ / "absent").string()}};
-  EXPECT_THAT(problems(sources), ElementsAre(AllOf(HasSubstr("mqtt.password_file"), HasSubstr("No such file"))));
+  EXPECT_THAT(problems(sources),
+              ElementsAre(AllOf(HasSubstr("mqtt.password_file"), HasSubstr("No such file"))));
 }
 
 TEST_F(Config, a_password_of_a_stronger_source_wins_over_a_file_of_a_weaker_one) {
@@ -220,7 +230,8 @@ TEST_F(Config, without_a_url_it_needs_a_broker_of_its_own_or_says_what_to_do) {
 }
 
 TEST_F(Config, has_nothing_to_do_without_telemetry) {
-  EXPECT_THAT(problems(file("[mqtt]\nurl = \"mqtt://h\"\n")), ElementsAre(HasSubstr("set telemetry.enabled = true")));
+  EXPECT_THAT(problems(file("[mqtt]\nurl = \"mqtt://h\"\n")),
+              ElementsAre(HasSubstr("set telemetry.enabled = true")));
   EXPECT_THAT(problems(file(std::string(minimal) + "[telemetry.host]\nenabled = false\n")),
               ElementsAre(HasSubstr("no source")));
 }
@@ -259,7 +270,9 @@ TEST(RedactedUrl, hides_the_password_however_it_is_written) {
 
 TEST(Substitute, knows_names_defaults_escapes_and_mistakes) {
   const Lookup lookup = [](std::string_view name) {
-    return name == "A" ? std::optional<std::string>("1") : name == "E" ? std::optional<std::string>("") : std::nullopt;
+    return name == "A"   ? std::optional<std::string>("1")
+           : name == "E" ? std::optional<std::string>("")
+                         : std::nullopt;
   };
   EXPECT_EQ(substitute("x${A}y${A}", lookup), "x1y1");
   EXPECT_EQ(substitute("${B:2}", lookup), "2");

@@ -36,7 +36,8 @@ std::string read(const std::filesystem::path& path) {
 }
 
 bool eventually(auto condition, std::chrono::milliseconds patience = 10s) {
-  for (const auto deadline = Clock::now() + patience; Clock::now() < deadline; std::this_thread::sleep_for(10ms))
+  for (const auto deadline = Clock::now() + patience; Clock::now() < deadline;
+       std::this_thread::sleep_for(10ms))
     if (condition()) return true;
   return condition();
 }
@@ -48,7 +49,8 @@ struct Totals {
 class Fulmard : public testing::Test {
  protected:
   Fulmard() {
-    for (const auto name : {"MQTT_URL", "MQTT_CLIENT_ID", "MQTT_USERNAME", "MQTT_PASSWORD", "FULMAR_CONFIG"}) ::unsetenv(name);
+    for (const auto name : {"MQTT_URL", "MQTT_CLIENT_ID", "MQTT_USERNAME", "MQTT_PASSWORD", "FULMAR_CONFIG"})
+      ::unsetenv(name);
   }
   void start(std::vector<std::string> flags) {
     flags.insert(flags.begin(), FULMARD_PATH);
@@ -75,7 +77,9 @@ class Fulmard : public testing::Test {
     std::smatch m;
     const std::string text = output();
     Totals t;
-    if (!std::regex_search(text, m, std::regex("recorded (\\d+) = acknowledged (\\d+) \\+ waiting (\\d+) \\+ dropped (\\d+)"))) {
+    if (!std::regex_search(
+            text, m,
+            std::regex("recorded (\\d+) = acknowledged (\\d+) \\+ waiting (\\d+) \\+ dropped (\\d+)"))) {
       ADD_FAILURE() << "no totals in: " << text;
       return t;
     }
@@ -107,8 +111,8 @@ TEST_F(Fulmard, sends_every_record_through_a_broker_that_is_killed_in_between_an
   ASSERT_FALSE(port.empty()) << output();
 
   const auto received = folder_ / "received";
-  test::Process subscriber({.argv = {"mosquitto_sub", "-p", port, "-t", "v1/devices/me/telemetry", "-q", "1", "-c", "-i",
-                                     "test-subscriber", "-V", "mqttv5", "-x", "3600"},
+  test::Process subscriber({.argv = {"mosquitto_sub", "-p", port, "-t", "v1/devices/me/telemetry", "-q", "1",
+                                     "-c", "-i", "test-subscriber", "-V", "mqttv5", "-x", "3600"},
                             .output = received});
   ASSERT_TRUE(eventually([&] { return !timestamps_in(received).empty(); }));
   const std::string first_seen = *timestamps_in(received).begin();
@@ -131,11 +135,24 @@ TEST_F(Fulmard, sends_every_record_through_a_broker_that_is_killed_in_between_an
 }
 
 TEST_F(Fulmard, every_record_arrives_at_a_subscriber_across_an_outage_of_the_broker) {
-  test::Broker broker({.config = {"persistence true", "persistence_location " + folder_.path().string() + "/",
-                                  "autosave_on_changes true", "autosave_interval 1", "max_queued_messages 0"}});
+  test::Broker broker(
+      {.config = {"persistence true", "persistence_location " + folder_.path().string() + "/",
+                  "autosave_on_changes true", "autosave_interval 1", "max_queued_messages 0"}});
   const auto received = folder_ / "received";
-  const std::vector<std::string> subscribe{"mosquitto_sub", "-p", std::to_string(broker.port()), "-t", "v1/devices/me/telemetry",
-                                           "-q", "1", "-c", "-i", "test-subscriber", "-V", "mqttv5", "-x", "3600"};
+  const std::vector<std::string> subscribe{"mosquitto_sub",
+                                           "-p",
+                                           std::to_string(broker.port()),
+                                           "-t",
+                                           "v1/devices/me/telemetry",
+                                           "-q",
+                                           "1",
+                                           "-c",
+                                           "-i",
+                                           "test-subscriber",
+                                           "-V",
+                                           "mqttv5",
+                                           "-x",
+                                           "3600"};
   test::Process subscriber({.argv = subscribe, .output = received});
   ASSERT_TRUE(broker.log_contains("SUBACK"));
   start({"--live", "--url", broker.url(), "--rate-hz", "50", "--set", "telemetry.batch_interval_s=0.2"});
@@ -214,7 +231,8 @@ TEST_F(Fulmard, refuses_a_log_file_that_cannot_be_opened) {
 
 TEST_F(Fulmard, shows_its_effective_configuration) {
   EXPECT_EQ(run({"--check-config", "--live", "--url", "mqtt://u:hunter2@h"}), 0);
-  EXPECT_THAT(output(), AllOf(HasSubstr("[telemetry]"), HasSubstr("mqtt://u:***@h"), Not(HasSubstr("hunter2"))));
+  EXPECT_THAT(output(),
+              AllOf(HasSubstr("[telemetry]"), HasSubstr("mqtt://u:***@h"), Not(HasSubstr("hunter2"))));
 }
 
 TEST_F(Fulmard, a_signal_to_the_process_and_to_its_group_at_once_is_one) {
@@ -231,7 +249,8 @@ TEST_F(Fulmard, a_second_signal_ends_it_at_once_and_leaves_no_directory) {
   ::setenv("TMPDIR", folder_.path().c_str(), 1);
   start({"--live", "--rate-hz", "1000"});
   ASSERT_TRUE(said("connected")) << output();
-  ASSERT_EQ(std::ranges::distance(std::filesystem::directory_iterator(folder_.path())), 2);  // its broker's, and the output
+  ASSERT_EQ(std::ranges::distance(std::filesystem::directory_iterator(folder_.path())),
+            2);  // its broker's, and the output
   const std::string broker_pid = found("mosquitto \\(pid (\\d+)\\)");
   ::kill(static_cast<pid_t>(std::stol(broker_pid)), SIGSTOP);  // so that a clean stop has to wait
   process_.send_signal(SIGINT);

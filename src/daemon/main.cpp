@@ -3,10 +3,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <CLI/CLI.hpp>
 
 #include "daemon/app.hpp"
 #include "daemon/config.hpp"
@@ -18,7 +19,8 @@ using namespace fulmar::daemon;
 
 constexpr std::string_view version = FULMAR_VERSION;
 
-constexpr std::string_view footer = R"(Every key of the configuration can be set in the file, by the environment or by --set;
+constexpr std::string_view footer =
+    R"(Every key of the configuration can be set in the file, by the environment or by --set;
 --check-config shows them all with their values and where these came from.
 
 Examples:
@@ -41,14 +43,20 @@ struct Flags {
 };
 
 void declare(CLI::App& app, Flags& flags) {
-  app.add_option("--config", flags.config, "Read this TOML file")->envname("FULMAR_CONFIG")->type_name("FILE");
-  app.add_flag("--check-config", flags.check_config, "Print the effective configuration, or its problems, and exit");
+  app.add_option("--config", flags.config, "Read this TOML file")
+      ->envname("FULMAR_CONFIG")
+      ->type_name("FILE");
+  app.add_flag("--check-config", flags.check_config,
+               "Print the effective configuration, or its problems, and exit");
   app.add_flag("--live", flags.live, "Show a live status; without a URL, run with a broker of its own");
-  app.add_flag("--broker", flags.broker, "Without a URL, run with a broker of its own (mosquitto on a loopback port)");
+  app.add_flag("--broker", flags.broker,
+               "Without a URL, run with a broker of its own (mosquitto on a loopback port)");
   app.add_option("--url", flags.url, "Broker, as mqtt://[user[:password]@]host[:port]")->type_name("URL");
   app.add_option("--client-id", flags.client_id, "MQTT client identifier")->type_name("ID");
-  app.add_option("--rate-hz", flags.rate_hz, "Samples of this machine per second, 0.1 to 1000")->type_name("HZ");
-  app.add_option("--log-level", flags.log_level, "trace, debug, info, warning, error or off")->type_name("LEVEL");
+  app.add_option("--rate-hz", flags.rate_hz, "Samples of this machine per second, 0.1 to 1000")
+      ->type_name("HZ");
+  app.add_option("--log-level", flags.log_level, "trace, debug, info, warning, error or off")
+      ->type_name("LEVEL");
   app.add_option("--set", flags.set, "Set any key, such as telemetry.batch_size=200; may be repeated")
       ->type_name("KEY=VALUE")
       ->take_all()
@@ -81,7 +89,8 @@ std::optional<std::string> collect(const Flags& flags, ConfigSources& sources) {
 void complain(std::string_view text) { write_all(STDERR_FILENO, fmt::format("fulmard: {}\n", text)); }
 
 int run(int argc, char** argv) {
-  CLI::App app("fulmard sends measurements to an MQTT broker and never blocks the one who takes them.", "fulmard");
+  CLI::App app("fulmard sends measurements to an MQTT broker and never blocks the one who takes them.",
+               "fulmard");
   Flags flags;
   declare(app, flags);
   try {

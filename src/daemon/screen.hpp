@@ -20,9 +20,9 @@ class Screen {
 
   bool is_terminal() const { return terminal_; }
   // False when standard output is closed.
-  bool draw(const StatusSnapshot& snapshot);     // terminal
-  bool print_line(std::string_view line);        // with the time before it
-  void close();                                  // leaves the last screen, gives the cursor back
+  bool draw(const StatusSnapshot& snapshot);  // terminal
+  bool print_line(std::string_view line);     // with the time before it
+  void close();                               // leaves the last screen, gives the cursor back
 
   // Any thread: gives the cursor back when a screen was drawn.
   static void restore_terminal();

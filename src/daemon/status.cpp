@@ -41,7 +41,9 @@ std::string dropped_text(const TelemetryStats::Dropped& d) {
 }
 
 // Rates people can read: 10.0, 1234.
-std::string rate(double per_s) { return per_s < 100 ? fmt::format("{:.1f}", per_s) : fmt::format("{:.0f}", per_s); }
+std::string rate(double per_s) {
+  return per_s < 100 ? fmt::format("{:.1f}", per_s) : fmt::format("{:.0f}", per_s);
+}
 
 }  // namespace
 
@@ -50,7 +52,8 @@ std::string fit(std::string_view text, std::size_t columns) {
   std::size_t used = 0, last_start = 0;
   for (std::size_t i = 0; i < text.size();) {
     std::size_t length = 1;
-    while (i + length < text.size() && (static_cast<unsigned char>(text[i + length]) & 0xc0) == 0x80) ++length;
+    while (i + length < text.size() && (static_cast<unsigned char>(text[i + length]) & 0xc0) == 0x80)
+      ++length;
     if (used == columns) {
       if (columns == 0) return out;
       out.resize(last_start);
@@ -59,8 +62,10 @@ std::string fit(std::string_view text, std::size_t columns) {
     last_start = out.size();
     const auto first = static_cast<unsigned char>(text[i]);
     const bool c1 = first == 0xc2 && length == 2 && static_cast<unsigned char>(text[i + 1]) < 0xa0;
-    if (first < 0x20 || first == 0x7f || c1) out += '.';
-    else out.append(text.substr(i, length));
+    if (first < 0x20 || first == 0x7f || c1)
+      out += '.';
+    else
+      out.append(text.substr(i, length));
     ++used;
     i += length;
   }
@@ -98,16 +103,20 @@ std::vector<std::string> render_screen(const StatusSnapshot& s, std::size_t colu
   lines.push_back(fmt::format("fulmard {}   up {}", s.version, uptime_text(s.uptime)));
   line("broker", broker_text(s));
   line("connection", fmt::format("{} (for {})", connection_text(s), uptime_text(s.since)));
-  line("records", fmt::format("{}/s   recorded {}   acknowledged {}   waiting {}   dropped {}", rate(s.records_per_s),
-                              t.recorded, t.messages_sent, t.waiting, dropped_text(t.dropped)));
-  line("batches", fmt::format("{}/s   acknowledged {}   refused {}", rate(s.batches_per_s), t.batches_sent, t.errors));
+  line("records",
+       fmt::format("{}/s   recorded {}   acknowledged {}   waiting {}   dropped {}", rate(s.records_per_s),
+                   t.recorded, t.messages_sent, t.waiting, dropped_text(t.dropped)));
+  line("batches",
+       fmt::format("{}/s   acknowledged {}   refused {}", rate(s.batches_per_s), t.batches_sent, t.errors));
   line("queue", fmt::format("{} of {} records{}", t.queue_size, t.queue_max,
                             t.blocked ? "   (the client's outbox is full: batches wait)" : ""));
-  line("outbox", fmt::format("{} batches, {} of {}   in flight {}", s.client.outbox_messages,
-                             show_bytes(s.client.outbox_bytes), show_bytes(s.outbox_bytes_max), s.client.in_flight));
-  line("sampling", fmt::format("target {}   p50 {}   p99.9 {}   max {}   missed {}",
-                               show_duration(std::chrono::nanoseconds(std::llround(s.host.target_s * 1e9))),
-                               show_duration(p.p50), show_duration(p.p999), show_duration(p.max), s.host.missed));
+  line("outbox",
+       fmt::format("{} batches, {} of {}   in flight {}", s.client.outbox_messages,
+                   show_bytes(s.client.outbox_bytes), show_bytes(s.outbox_bytes_max), s.client.in_flight));
+  line("sampling",
+       fmt::format("target {}   p50 {}   p99.9 {}   max {}   missed {}",
+                   show_duration(std::chrono::nanoseconds(std::llround(s.host.target_s * 1e9))),
+                   show_duration(p.p50), show_duration(p.p999), show_duration(p.max), s.host.missed));
   line("last batch", t.last_batch.empty() ? std::string("none yet")
                                           : fmt::format("{} records, {}: {}", t.last_batch_records,
                                                         show_bytes(t.last_batch_bytes), t.last_batch));
@@ -123,20 +132,22 @@ std::vector<std::string> render_screen(const StatusSnapshot& s, std::size_t colu
 
 std::string render_line(const StatusSnapshot& s) {
   const TelemetryStats& t = s.telemetry;
-  return fmt::format("{}; {} records/s, {} batches/s; recorded {}, acknowledged {}, waiting {}, dropped {}; "
-                     "queue {}/{}, outbox {}/{}, in flight {}; period p50 {} p99.9 {} max {} (target {}); last batch {}",
-                     to_string(s.state), rate(s.records_per_s), rate(s.batches_per_s), t.recorded, t.messages_sent,
-                     t.waiting, t.dropped.total(), t.queue_size, t.queue_max, show_bytes(s.client.outbox_bytes),
-                     show_bytes(s.outbox_bytes_max), s.client.in_flight, show_duration(s.host.period.p50),
-                     show_duration(s.host.period.p999), show_duration(s.host.period.max),
-                     show_duration(std::chrono::nanoseconds(std::llround(s.host.target_s * 1e9))),
-                     t.last_batch.empty() ? "none"
-                                          : fmt::format("{} records, {}", t.last_batch_records, show_bytes(t.last_batch_bytes)));
+  return fmt::format(
+      "{}; {} records/s, {} batches/s; recorded {}, acknowledged {}, waiting {}, dropped {}; "
+      "queue {}/{}, outbox {}/{}, in flight {}; period p50 {} p99.9 {} max {} (target {}); last batch {}",
+      to_string(s.state), rate(s.records_per_s), rate(s.batches_per_s), t.recorded, t.messages_sent,
+      t.waiting, t.dropped.total(), t.queue_size, t.queue_max, show_bytes(s.client.outbox_bytes),
+      show_bytes(s.outbox_bytes_max), s.client.in_flight, show_duration(s.host.period.p50),
+      show_duration(s.host.period.p999), show_duration(s.host.period.max),
+      show_duration(std::chrono::nanoseconds(std::llround(s.host.target_s * 1e9))),
+      t.last_batch.empty()
+          ? "none"
+          : fmt::format("{} records, {}", t.last_batch_records, show_bytes(t.last_batch_bytes)));
 }
 
 std::string render_totals(const TelemetryStats& t) {
-  return fmt::format("recorded {} = acknowledged {} + waiting {} + dropped {}", t.recorded, t.messages_sent, t.waiting,
-                     dropped_text(t.dropped));
+  return fmt::format("recorded {} = acknowledged {} + waiting {} + dropped {}", t.recorded, t.messages_sent,
+                     t.waiting, dropped_text(t.dropped));
 }
 
 }  // namespace fulmar::daemon

@@ -20,8 +20,8 @@ struct StatusSnapshot {
   std::string version;
   std::string url;  // without the password
   ConnectionState state = ConnectionState::created;
-  std::string reason;                  // of the last change
-  std::chrono::seconds since{0};       // the last change
+  std::string reason;             // of the last change
+  std::chrono::seconds since{0};  // the last change
   std::chrono::seconds uptime{0};
   struct Broker {
     std::int64_t pid = -1;  // -1: down now

@@ -42,10 +42,25 @@ StatusSnapshot example() {
 TEST(StatusScreen, says_everything_there_is_to_know) {
   std::string all;
   for (const std::string& line : render_screen(example(), 200, 50)) all += line + "\n";
-  for (const auto text : {"fulmard 1.2.3", "mqtt://127.0.0.1:23456", "pid 4711", "2 restarts", "reconnecting",
-                          "connection refused by 127.0.0.1:23456", "1 min 15 s", "10.0/s", "1.0/s", "recorded 110",
-                          "acknowledged 70", "waiting 30", "10 (queue full 7, refused 3)", "12 of 1000", "2.0 MiB of 64.0 MiB",
-                          "target 100 ms", "p99.9 102 ms", "max 123 ms", "10 records, 1.5 KiB: [{\"ts\":1}]",
+  for (const auto text : {"fulmard 1.2.3",
+                          "mqtt://127.0.0.1:23456",
+                          "pid 4711",
+                          "2 restarts",
+                          "reconnecting",
+                          "connection refused by 127.0.0.1:23456",
+                          "1 min 15 s",
+                          "10.0/s",
+                          "1.0/s",
+                          "recorded 110",
+                          "acknowledged 70",
+                          "waiting 30",
+                          "10 (queue full 7, refused 3)",
+                          "12 of 1000",
+                          "2.0 MiB of 64.0 MiB",
+                          "target 100 ms",
+                          "p99.9 102 ms",
+                          "max 123 ms",
+                          "10 records, 1.5 KiB: [{\"ts\":1}]",
                           "something happened"})
     EXPECT_THAT(all, HasSubstr(text));
 }
@@ -74,7 +89,8 @@ TEST(StatusScreen, shows_a_broker_that_is_down) {
 TEST(StatusLine, is_one_line_with_the_figures) {
   const std::string line = render_line(example());
   EXPECT_THAT(line, Not(HasSubstr("\n")));
-  EXPECT_THAT(line, StartsWith("reconnecting; 10.0 records/s, 1.0 batches/s; recorded 110, acknowledged 70, waiting 30, dropped 10"));
+  EXPECT_THAT(line, StartsWith("reconnecting; 10.0 records/s, 1.0 batches/s; recorded 110, acknowledged 70, "
+                               "waiting 30, dropped 10"));
   EXPECT_THAT(line, HasSubstr("queue 12/1000"));
   EXPECT_THAT(line, HasSubstr("p99.9 102 ms"));
 }
@@ -99,7 +115,10 @@ TEST(Fit, cuts_by_characters_and_marks_the_cut) {
 
 TEST(Fit, lets_no_control_character_reach_the_terminal) {
   EXPECT_EQ(fit("a\x1b[31mb\n\x7f", 20), "a.[31mb..");
-  EXPECT_EQ(fit("\xc2\x9b" "1m", 20), ".1m");
+  EXPECT_EQ(fit("\xc2\x9b"
+                "1m",
+                20),
+            ".1m");
 }
 
 TEST(ShowDuration, has_three_digits_and_a_unit) {

@@ -36,7 +36,8 @@ StopSignals::StopSignals(std::function<void()> on_second) : on_second_(std::move
   event_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   quit_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   signals_ = ::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-  if (event_ < 0 || quit_ < 0 || signals_ < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
+  if (event_ < 0 || quit_ < 0 || signals_ < 0)
+    throw std::system_error(errno, std::generic_category(), "signalfd");
   thread_ = std::thread([this] { run(); });
 }
 

@@ -40,10 +40,13 @@ struct Valid {
 const Valid valid[] = {
     {"CONNECT, least", v3, Sender::client, "10 (0004 'MQTT' 04 02 0000 0000)"},
     {"CONNECT, least 5.0", v5, Sender::client, "10 (0004 'MQTT' 05 00 0000 00 0000)"},
-    {"CONNECT, all", v3, Sender::client, "10 (0004 'MQTT' 04 f6 000a 0001 'c' 0001 'w' 0001 'm' 0001 'u' 0001 'p')"},
-    {"CONNECT, password alone [MQTT-3.1.2-19]", v5, Sender::client, "10 (0004 'MQTT' 05 42 0000 00 0000 0001 ff)"},
+    {"CONNECT, all", v3, Sender::client,
+     "10 (0004 'MQTT' 04 f6 000a 0001 'c' 0001 'w' 0001 'm' 0001 'u' 0001 'p')"},
+    {"CONNECT, password alone [MQTT-3.1.2-19]", v5, Sender::client,
+     "10 (0004 'MQTT' 05 42 0000 00 0000 0001 ff)"},
     {"CONNECT, all properties", v5, Sender::client,
-     "10 (0004 'MQTT' 05 02 003c (11 00000001 21 0001 27 00000001 22 0000 19 01 17 00 15 0001 'm' 16 0002 00ff "
+     "10 (0004 'MQTT' 05 02 003c (11 00000001 21 0001 27 00000001 22 0000 19 01 17 00 15 0001 'm' 16 0002 "
+     "00ff "
      "26 0001 'k' 0000 26 0001 'k' 0001 'v') 0002 'id')"},
     {"CONNECT, will with all properties", v5, Sender::client,
      "10 (0004 'MQTT' 05 0e 0000 00 0000 (18 00000005 01 01 02 0000000a 03 0001 't' 08 0001 'r' 09 0001 00 "
@@ -53,7 +56,8 @@ const Valid valid[] = {
     {"CONNACK, least 5.0", v5, Sender::server, "20 (00 00 00)"},
     {"CONNACK, refused 5.0", v5, Sender::server, "20 (00 9f 00)"},
     {"CONNACK, all properties", v5, Sender::server,
-     "20 (01 00 (11 00000000 21 ffff 24 00 25 01 27 ffffffff 12 0001 'a' 22 ffff 1f 0001 'r' 26 0001 'k' 0001 'v' "
+     "20 (01 00 (11 00000000 21 ffff 24 00 25 01 27 ffffffff 12 0001 'a' 22 ffff 1f 0001 'r' 26 0001 'k' "
+     "0001 'v' "
      "28 01 29 00 2a 01 13 0000 1a 0001 'i' 1c 0001 's' 15 0001 'm' 16 0001 'd'))"},
     {"PUBLISH, QoS 0", v3, Sender::client, "30 (0001 'a')"},
     {"PUBLISH, QoS 2 dup retain", v3, Sender::server, "3d (0003 'a/b' 1234 'xy')"},
@@ -61,7 +65,8 @@ const Valid valid[] = {
     {"PUBLISH, four bytes of UTF-8", v5, Sender::server, "30 (0004 f09f92a9 00)"},
     {"PUBLISH, empty topic with alias", v5, Sender::server, "30 (0000 03 23 0001 'x')"},
     {"PUBLISH, all properties of a server", v5, Sender::server,
-     "32 (0001 't' ffff (01 00 02 ffffffff 23 ffff 08 0001 'r' 09 0000 26 0001 'k' 0001 'v' 0b 01 0b ffffff7f "
+     "32 (0001 't' ffff (01 00 02 ffffffff 23 ffff 08 0001 'r' 09 0000 26 0001 'k' 0001 'v' 0b 01 0b "
+     "ffffff7f "
      "03 0002 'ct') 'body')"},
     {"PUBACK", v3, Sender::server, "40 (0001)"},
     {"PUBREC", v3, Sender::client, "50 (ffff)"},
@@ -148,9 +153,11 @@ TEST_P(CodecValid, cut_or_extended_means_what_its_bytes_say) {
     EXPECT_EQ(hex(encode_all(again, one.version)), hex(encoded));
     return true;
   };
-  for (std::size_t size = 2; size < data.size(); ++size) check(Bytes(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(size)));
-  const bool open_end = data[0] >> 4 == std::byte{3} || data[0] >> 4 == std::byte{8} || data[0] >> 4 == std::byte{9} ||
-                        data[0] >> 4 == std::byte{10} || data[0] >> 4 == std::byte{11};
+  for (std::size_t size = 2; size < data.size(); ++size)
+    check(Bytes(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(size)));
+  const bool open_end = data[0] >> 4 == std::byte{3} || data[0] >> 4 == std::byte{8} ||
+                        data[0] >> 4 == std::byte{9} || data[0] >> 4 == std::byte{10} ||
+                        data[0] >> 4 == std::byte{11};
   // Nothing may follow where the last field has its end; a 5.0 acknowledgement without properties has room for them.
   const bool accepted = check(data + Bytes{std::byte{0xff}});
   EXPECT_FALSE(accepted && !open_end);
@@ -195,8 +202,12 @@ TEST(CodecValidForms, longer_forms_of_the_same_packet_are_read_and_written_short
     const char* longer;
     const char* shorter;
   } forms[] = {
-      {"40 03 0001 00", "40 02 0001"},   {"40 04 0001 00 00", "40 02 0001"}, {"62 04 0001 92 00", "62 03 0001 92"},
-      {"e0 01 00", "e0 00"},             {"e0 02 00 00", "e0 00"},           {"e0 02 8b 00", "e0 01 8b"},
+      {"40 03 0001 00", "40 02 0001"},
+      {"40 04 0001 00 00", "40 02 0001"},
+      {"62 04 0001 92 00", "62 03 0001 92"},
+      {"e0 01 00", "e0 00"},
+      {"e0 02 00 00", "e0 00"},
+      {"e0 02 8b 00", "e0 01 8b"},
       {"f0 02 00 00", "f0 00"},
   };
   for (const auto& form : forms) {
@@ -216,48 +227,48 @@ struct Invalid {
 };
 
 const Invalid invalid[] = {
-    {"10 (0004 'MQTX' 05 02 0000 00 0000)", protocol_name_unknown},                 // [MQTT-3.1.2-1]
+    {"10 (0004 'MQTX' 05 02 0000 00 0000)", protocol_name_unknown},  // [MQTT-3.1.2-1]
     {"10 (0006 'MQIsdp' 03 02 0000 0000)", protocol_name_unknown},
     {"10 (0004 'MQTT' 06 02 0000 00 0000)", protocol_version_unknown},
-    {"10 (0004 'MQTT' 05 03 0000 00 0000)", connect_flags_reserved},                // [MQTT-3.1.2-3]
-    {"10 (0004 'MQTT' 05 0a 0000 00 0000)", will_flags_without_will},               // [MQTT-3.1.2-11]
-    {"10 (0004 'MQTT' 05 22 0000 00 0000)", will_flags_without_will},               // [MQTT-3.1.2-13]
-    {"10 (0004 'MQTT' 04 12 0000 0000)", will_flags_without_will, v3},              // [MQTT-3.1.2-15]
-    {"10 (0004 'MQTT' 05 1e 0000 00 0000 00 0001 'w' 0000)", will_qos_reserved},    // [MQTT-3.1.2-12]
-    {"10 (0004 'MQTT' 04 42 0000 0000 0000)", password_without_username, v3},       // [MQTT-3.1.2-22]
-    {"10 (0004 'MQTT' 04 00 0000 0000)", client_id_empty, v3},                      // [MQTT-3.1.3-7]
-    {"10 (0004 'MQTT' 05 82 0000 00 0000)", truncated},                             // [MQTT-3.1.2-17]
-    {"10 (0004 'MQTT' 05 06 0000 00 0000)", truncated},                             // [MQTT-3.1.2-9]
-    {"10 (0004 'MQTT' 05 02 0000 00 0000 0000)", trailing_bytes},                   // [MQTT-3.1.2-16]
+    {"10 (0004 'MQTT' 05 03 0000 00 0000)", connect_flags_reserved},              // [MQTT-3.1.2-3]
+    {"10 (0004 'MQTT' 05 0a 0000 00 0000)", will_flags_without_will},             // [MQTT-3.1.2-11]
+    {"10 (0004 'MQTT' 05 22 0000 00 0000)", will_flags_without_will},             // [MQTT-3.1.2-13]
+    {"10 (0004 'MQTT' 04 12 0000 0000)", will_flags_without_will, v3},            // [MQTT-3.1.2-15]
+    {"10 (0004 'MQTT' 05 1e 0000 00 0000 00 0001 'w' 0000)", will_qos_reserved},  // [MQTT-3.1.2-12]
+    {"10 (0004 'MQTT' 04 42 0000 0000 0000)", password_without_username, v3},     // [MQTT-3.1.2-22]
+    {"10 (0004 'MQTT' 04 00 0000 0000)", client_id_empty, v3},                    // [MQTT-3.1.3-7]
+    {"10 (0004 'MQTT' 05 82 0000 00 0000)", truncated},                           // [MQTT-3.1.2-17]
+    {"10 (0004 'MQTT' 05 06 0000 00 0000)", truncated},                           // [MQTT-3.1.2-9]
+    {"10 (0004 'MQTT' 05 02 0000 00 0000 0000)", trailing_bytes},                 // [MQTT-3.1.2-16]
     {"10 (0004 'MQTT' 05 06 0000 00 0000 00 0000 0000)", topic_empty},
     {"10 (0004 'MQTT' 05 06 0000 00 0000 00 0001 '#' 0000)", topic_contains_wildcard},
-    {"10 (0004 'MQTT' 05 02 0000 00 0001 ff)", string_not_utf8},                    // [MQTT-3.1.3-4]
-    {"10 (0004 'MQTT' 05 82 0000 00 0000 0001 00)", string_contains_null},          // [MQTT-3.1.3-12]
+    {"10 (0004 'MQTT' 05 02 0000 00 0001 ff)", string_not_utf8},            // [MQTT-3.1.3-4]
+    {"10 (0004 'MQTT' 05 82 0000 00 0000 0001 00)", string_contains_null},  // [MQTT-3.1.3-12]
     {"10 (0004 'MQTT' 05 02 0000 04 16 0001 'd' 0000)", authentication_data_without_method},
     {"82 (0001 00 0001 'a')", truncated},
-    {"82 (0001 00)", no_filters},                                                   // [MQTT-3.8.3-2]
-    {"82 (0001)", no_filters, v3},                                                  // [MQTT-3.8.3-3]
+    {"82 (0001 00)", no_filters},   // [MQTT-3.8.3-2]
+    {"82 (0001)", no_filters, v3},  // [MQTT-3.8.3-3]
     {"82 (0000 00 0001 'a' 00)", packet_id_zero},
     {"82 (0001 00 0001 'a' 03)", subscription_qos_reserved},
-    {"82 (0001 00 0001 'a' 40)", subscription_options_reserved},                    // [MQTT-3.8.3-5]
+    {"82 (0001 00 0001 'a' 40)", subscription_options_reserved},  // [MQTT-3.8.3-5]
     {"82 (0001 00 0001 'a' 30)", retain_handling_reserved},
-    {"82 (0001 0001 'a' 04)", subscription_options_reserved, v3},                   // [MQTT-3-8.3-4]
+    {"82 (0001 0001 'a' 04)", subscription_options_reserved, v3},  // [MQTT-3-8.3-4]
     {"82 (0001 0001 'a' 03)", subscription_qos_reserved, v3},
-    {"82 (0001 00 000a '$share/g/a' 04)", no_local_on_shared},                      // [MQTT-3.8.3-4]
+    {"82 (0001 00 000a '$share/g/a' 04)", no_local_on_shared},  // [MQTT-3.8.3-4]
     {"82 (0001 00 0000 00)", filter_invalid},
     {"82 (0001 00 0002 'a#' 00)", filter_invalid},
-    {"82 (0001 00 0001 ff 00)", string_not_utf8},                                   // [MQTT-3.8.3-1]
+    {"82 (0001 00 0001 ff 00)", string_not_utf8},  // [MQTT-3.8.3-1]
     {"82 (0001 02 0b00 0001 'a' 00)", property_value_invalid},
     {"82 (0001 04 0b01 0b02 0001 'a' 00)", property_repeated},
-    {"a2 (0001 00)", no_filters},                                                   // [MQTT-3.10.3-2]
-    {"a2 (0001 00 0001 ff)", string_not_utf8},                                      // [MQTT-3.10.3-1]
+    {"a2 (0001 00)", no_filters},               // [MQTT-3.10.3-2]
+    {"a2 (0001 00 0001 ff)", string_not_utf8},  // [MQTT-3.10.3-1]
     {"a2 (0001 00 0001)", truncated},
     {"c0 (00)", trailing_bytes},
     {"e0 (00)", trailing_bytes, v3},
-    {"e0 (8b)", reason_code_unknown},                                               // a server's code
+    {"e0 (8b)", reason_code_unknown},  // a server's code
     {"e0 (00 04 1c 0001 's')", property_of_other_side},
-    {"30 (0001 'a' 02 0b01)", property_of_other_side},                              // [MQTT-3.3.4-6]
-    {"f0 ()", reason_code_unknown},                                                  // [MQTT-3.15.2-1]
+    {"30 (0001 'a' 02 0b01)", property_of_other_side},  // [MQTT-3.3.4-6]
+    {"f0 ()", reason_code_unknown},                     // [MQTT-3.15.2-1]
     {"30 (0001 'a' 81808000)", integer_not_minimal},
     {"30 (0001 'a' 8080808001)", integer_over_four_bytes},
     {"30 (0001 'a' 8000)", integer_not_minimal},
@@ -290,7 +301,8 @@ TEST(CodecInvalid, reason_codes_are_those_of_the_standard_MQTT_3_2_2_8_MQTT_3_9_
     for (unsigned code = 0; code < 256; ++code) {
       packet[at] = static_cast<std::byte>(code);
       PacketView view;
-      if (decode_all(packet, v5, sender, view) == none) codes += hex(Bytes{static_cast<std::byte>(code)}) + " ";
+      if (decode_all(packet, v5, sender, view) == none)
+        codes += hex(Bytes{static_cast<std::byte>(code)}) + " ";
     }
     return codes;
   };
@@ -405,7 +417,8 @@ TEST(CodecView, names_of_types_and_codes_are_known) {
   }
   EXPECT_EQ(to_string(static_cast<PacketType>(0)), "unknown packet type");
   unsigned known = 0;
-  for (unsigned code = 0; code < 256; ++code) known += to_string(static_cast<ReasonCode>(code)) != "unknown reason code";
+  for (unsigned code = 0; code < 256; ++code)
+    known += to_string(static_cast<ReasonCode>(code)) != "unknown reason code";
   EXPECT_EQ(known, 43u);
   EXPECT_EQ(to_string(ReasonCode::not_authorized), "not authorized");
 }

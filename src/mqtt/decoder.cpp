@@ -15,7 +15,8 @@ class CodeSet {
  public:
   template <typename... Codes>
   explicit constexpr CodeSet(Codes... codes) {
-    ((words_[static_cast<unsigned>(codes) / 64] |= std::uint64_t{1} << (static_cast<unsigned>(codes) % 64)), ...);
+    ((words_[static_cast<unsigned>(codes) / 64] |= std::uint64_t{1} << (static_cast<unsigned>(codes) % 64)),
+     ...);
   }
   constexpr bool has(std::uint8_t code) const { return (words_[code / 64] >> (code % 64) & 1) != 0; }
 
@@ -23,19 +24,19 @@ class CodeSet {
   std::array<std::uint64_t, 4> words_{};
 };
 
-constexpr CodeSet connack_codes(0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8c, 0x90, 0x95,
-                                0x97, 0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9f);
+constexpr CodeSet connack_codes(0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8c,
+                                0x90, 0x95, 0x97, 0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9f);
 constexpr CodeSet connack_codes_3_1_1(0, 1, 2, 3, 4, 5);
 constexpr CodeSet puback_codes(0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99);  // and PUBREC
 constexpr CodeSet pubrel_codes(0x00, 0x92);                                            // and PUBCOMP
 constexpr CodeSet suback_codes(0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8f, 0x91, 0x97, 0x9e, 0xa1, 0xa2);
 constexpr CodeSet suback_codes_3_1_1(0x00, 0x01, 0x02, 0x80);
 constexpr CodeSet unsuback_codes(0x00, 0x11, 0x80, 0x83, 0x87, 0x8f, 0x91);
-constexpr CodeSet disconnect_codes_of_client(0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98,
-                                             0x99);
-constexpr CodeSet disconnect_codes_of_server(0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8b, 0x8d, 0x8e, 0x8f, 0x90, 0x93,
-                                             0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9e, 0x9f, 0xa0,
-                                             0xa1, 0xa2);
+constexpr CodeSet disconnect_codes_of_client(0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96,
+                                             0x97, 0x98, 0x99);
+constexpr CodeSet disconnect_codes_of_server(0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8b, 0x8d, 0x8e, 0x8f,
+                                             0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9a, 0x9b, 0x9c,
+                                             0x9d, 0x9e, 0x9f, 0xa0, 0xa1, 0xa2);
 constexpr CodeSet auth_codes_of_client(0x18, 0x19);
 constexpr CodeSet auth_codes_of_server(0x00, 0x18);
 
@@ -97,7 +98,8 @@ DecodeError check_connect_flags(unsigned flags, ProtocolVersion version) {
   if (flags & 0x01) return DecodeError::connect_flags_reserved;
   if ((flags & 0x04) == 0 && (flags & 0x38) != 0) return DecodeError::will_flags_without_will;
   if ((flags & 0x18) == 0x18) return DecodeError::will_qos_reserved;
-  if (version == ProtocolVersion::v3_1_1 && (flags & 0xc0) == 0x40) return DecodeError::password_without_username;
+  if (version == ProtocolVersion::v3_1_1 && (flags & 0xc0) == 0x40)
+    return DecodeError::password_without_username;
   return good;
 }
 
@@ -105,7 +107,8 @@ DecodeError check_connect_flags(unsigned flags, ProtocolVersion version) {
 
 // --- framing --------------------------------------------------------------------------------------------------------
 
-DecodeError next_frame(BytesView bytes, ProtocolVersion version, std::uint32_t maximum_packet_size, Frame& frame) {
+DecodeError next_frame(BytesView bytes, ProtocolVersion version, std::uint32_t maximum_packet_size,
+                       Frame& frame) {
   frame.size = 0;
   frame.expected = 0;
   if (bytes.empty()) return good;
@@ -119,7 +122,8 @@ DecodeError next_frame(BytesView bytes, ProtocolVersion version, std::uint32_t m
     if (first < 0x10 || (type == PacketType::auth && version != ProtocolVersion::v5)) {
       return DecodeError::packet_type_reserved;
     }
-    const bool two = type == PacketType::pubrel || type == PacketType::subscribe || type == PacketType::unsubscribe;
+    const bool two =
+        type == PacketType::pubrel || type == PacketType::subscribe || type == PacketType::unsubscribe;
     if (flags != (two ? 0x02u : 0u)) return DecodeError::header_flags_reserved;
   }
   std::uint32_t length = 0;
@@ -193,9 +197,10 @@ DecodeError decode(const Frame& frame, ProtocolVersion version, Sender sender, P
   view.packet_id = view.qos == QoS::at_most_once ? std::uint16_t{0} : cursor.packet_id();
   view.properties = PropertiesView();
   if (version == ProtocolVersion::v5) {
-    read_properties(cursor,
-                    sender == Sender::client ? PropertyPlace::publish_from_client : PropertyPlace::publish_from_server,
-                    view.properties);
+    read_properties(
+        cursor,
+        sender == Sender::client ? PropertyPlace::publish_from_client : PropertyPlace::publish_from_server,
+        view.properties);
   }
   if (!cursor.ok()) return cursor.error;
   if (view.topic.empty() && !view.properties.find(PropertyId::topic_alias)) return DecodeError::topic_empty;

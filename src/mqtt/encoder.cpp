@@ -131,7 +131,8 @@ void put_filters(std::byte* at, const FiltersView<Item>& filters, ProtocolVersio
 }
 
 template <typename Packet>
-std::size_t encode_filters(std::span<std::byte> out, PacketType type, const Packet& packet, ProtocolVersion version) {
+std::size_t encode_filters(std::span<std::byte> out, PacketType type, const Packet& packet,
+                           ProtocolVersion version) {
   return encode_packet(out, first_byte(type, 2), body_size(packet, version), [&](std::byte* at) {
     at = put_u16(at, packet.packet_id);
     at = put_properties_of(at, packet.properties, version);
@@ -317,7 +318,8 @@ std::size_t measure(PublishHead& head, ProtocolVersion version) {
 }
 
 std::byte* write(std::byte* out, const PublishHead& head, ProtocolVersion version) {
-  const unsigned flags = (head.dup ? 8u : 0u) | static_cast<unsigned>(head.qos) << 1 | (head.retain ? 1u : 0u);
+  const unsigned flags =
+      (head.dup ? 8u : 0u) | static_cast<unsigned>(head.qos) << 1 | (head.retain ? 1u : 0u);
   out = put_u8(out, static_cast<std::uint8_t>(first_byte(PacketType::publish, flags)));
   out = put_variable(out, head.remaining_length);
   out = put_string(out, head.topic);

@@ -33,7 +33,8 @@ class InFlight {
       std::byte* block;  // the record of a PUBLISH
       std::uint64_t token;
     };
-    std::uint32_t number;  // release: in the order of the PUBRECs; SUBSCRIBE and UNSUBSCRIBE: how many filters
+    std::uint32_t
+        number;  // release: in the order of the PUBRECs; SUBSCRIBE and UNSUBSCRIBE: how many filters
     std::uint16_t next;
     std::uint16_t previous;
     Kind kind;

@@ -48,7 +48,8 @@ TEST(InFlight, random_use_never_gives_a_live_identifier_again_and_keeps_the_orde
     if (grow) {
       const auto id = take(in_flight);
       ASSERT_NE(id, 0);
-      for (std::size_t k = live.size() < 20 ? 0 : live.size() - 20; k < live.size(); ++k) ASSERT_NE(live[k], id);
+      for (std::size_t k = live.size() < 20 ? 0 : live.size() - 20; k < live.size(); ++k)
+        ASSERT_NE(live[k], id);
       live.push_back(id);
     } else {
       const auto victim = live.begin() + static_cast<std::ptrdiff_t>(random() % live.size());

@@ -21,9 +21,9 @@ constexpr std::uint32_t everywhere = (1u << 16) - 1;
 
 struct Definition {
   Kind kind = Kind::none;
-  std::uint32_t places = 0;           // where it may stand [MQTT5 2.2.2.2]
-  std::uint32_t other_side = 0;       // where it could stand if the other side had sent the packet
-  std::uint32_t repeatable = 0;       // where it may stand more than once
+  std::uint32_t places = 0;      // where it may stand [MQTT5 2.2.2.2]
+  std::uint32_t other_side = 0;  // where it could stand if the other side had sent the packet
+  std::uint32_t repeatable = 0;  // where it may stand more than once
   std::uint32_t min = 0;
   std::uint32_t max = 0xffffffff;
 };
@@ -40,12 +40,11 @@ constexpr auto definitions = [] {
   define(content_type, {.kind = Kind::string, .places = publishes | at(will)});
   define(response_topic, {.kind = Kind::string, .places = publishes | at(will)});
   define(correlation_data, {.kind = Kind::binary, .places = publishes | at(will)});
-  define(subscription_identifier, {Kind::variable, at(publish_from_server, subscribe), at(publish_from_client),
-                                   at(publish_from_server), 1, 0xffffffff});
-  define(session_expiry_interval,
-         {.kind = Kind::four_bytes,
-          .places = at(PropertyPlace::connect, connack, disconnect_from_client),
-          .other_side = at(disconnect_from_server)});
+  define(subscription_identifier, {Kind::variable, at(publish_from_server, subscribe),
+                                   at(publish_from_client), at(publish_from_server), 1, 0xffffffff});
+  define(session_expiry_interval, {.kind = Kind::four_bytes,
+                                   .places = at(PropertyPlace::connect, connack, disconnect_from_client),
+                                   .other_side = at(disconnect_from_server)});
   define(assigned_client_identifier, {.kind = Kind::string, .places = at(connack)});
   define(server_keep_alive, {.kind = Kind::two_bytes, .places = at(connack)});
   define(authentication_method, {.kind = Kind::string, .places = at(PropertyPlace::connect, connack, auth)});
@@ -57,8 +56,7 @@ constexpr auto definitions = [] {
   define(server_reference, {.kind = Kind::string,
                             .places = at(connack, disconnect_from_server),
                             .other_side = at(disconnect_from_client)});
-  define(reason_string,
-         {.kind = Kind::string, .places = acknowledgements | disconnects | at(connack, auth)});
+  define(reason_string, {.kind = Kind::string, .places = acknowledgements | disconnects | at(connack, auth)});
   define(receive_maximum, {Kind::two_bytes, at(PropertyPlace::connect, connack), 0, 0, 1, 0xffff});
   define(topic_alias_maximum, {.kind = Kind::two_bytes, .places = at(PropertyPlace::connect, connack)});
   define(topic_alias, {Kind::two_bytes, publishes, 0, 0, 1, 0xffff});
@@ -123,7 +121,8 @@ DecodeError check_properties(BytesView encoded, PropertyPlace place, PropertiesV
     const auto& definition = definitions[number];
     if (definition.kind == Kind::none) return DecodeError::property_unknown;
     if ((definition.places & here) == 0) {
-      return definition.other_side & here ? DecodeError::property_of_other_side : DecodeError::property_misplaced;
+      return definition.other_side & here ? DecodeError::property_of_other_side
+                                          : DecodeError::property_misplaced;
     }
     if (has(present, id) && (definition.repeatable & here) == 0) return DecodeError::property_repeated;
     present |= std::uint64_t{1} << number;
@@ -159,9 +158,7 @@ void PropertiesView::Iterator::read() {
     case Kind::variable:
       at += load_variable(at, static_cast<std::size_t>(end_ - at), property_.number);
       break;
-    case Kind::string_pair:
-      property_.name = text();
-      [[fallthrough]];
+    case Kind::string_pair: property_.name = text(); [[fallthrough]];
     case Kind::string:
     case Kind::binary: property_.text = text(); break;
   }
@@ -218,7 +215,8 @@ PropertyWriter& PropertyWriter::add(PropertyId id, std::string_view text) {
 PropertyWriter& PropertyWriter::add_user(std::string_view name, std::string_view value) {
   if (name.size() > 0xffff || value.size() > 0xffff) ok_ = false;
   std::byte* at = reserve(5 + name.size() + value.size());
-  if (at != nullptr) put_string(put_string(put_u8(at, static_cast<std::uint8_t>(user_property)), name), value);
+  if (at != nullptr)
+    put_string(put_string(put_u8(at, static_cast<std::uint8_t>(user_property)), name), value);
   return *this;
 }
 

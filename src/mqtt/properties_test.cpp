@@ -12,48 +12,45 @@ namespace {
 
 using enum DecodeError;
 
-constexpr PropertyPlace places[] = {
-    PropertyPlace::connect,   PropertyPlace::will,     PropertyPlace::connack,     PropertyPlace::publish_from_client,
-    PropertyPlace::publish_from_server, PropertyPlace::puback, PropertyPlace::pubrec, PropertyPlace::pubrel,
-    PropertyPlace::pubcomp,   PropertyPlace::subscribe, PropertyPlace::suback,     PropertyPlace::unsubscribe,
-    PropertyPlace::unsuback,  PropertyPlace::disconnect_from_client, PropertyPlace::disconnect_from_server,
-    PropertyPlace::auth};
+constexpr PropertyPlace places[] = {PropertyPlace::connect,
+                                    PropertyPlace::will,
+                                    PropertyPlace::connack,
+                                    PropertyPlace::publish_from_client,
+                                    PropertyPlace::publish_from_server,
+                                    PropertyPlace::puback,
+                                    PropertyPlace::pubrec,
+                                    PropertyPlace::pubrel,
+                                    PropertyPlace::pubcomp,
+                                    PropertyPlace::subscribe,
+                                    PropertyPlace::suback,
+                                    PropertyPlace::unsubscribe,
+                                    PropertyPlace::unsuback,
+                                    PropertyPlace::disconnect_from_client,
+                                    PropertyPlace::disconnect_from_server,
+                                    PropertyPlace::auth};
 
 // A letter per place, in the order of `places`: C connect, W will, K connack, P p publish, 1-4 acknowledgements,
 // S s subscribe and its answer, U u unsubscribe and its answer, D d disconnect, A auth.
 constexpr std::string_view letters = "CWKPp1234SsUuDdA";
 
 struct Known {
-  const char* one;     // an encoded property
-  const char* allowed; // places of [MQTT5 2.2.2.2] and of the packets' own sections
+  const char* one;      // an encoded property
+  const char* allowed;  // places of [MQTT5 2.2.2.2] and of the packets' own sections
 };
 const Known all[] = {
-    {"01 01", "WPp"},
-    {"02 00000001", "WPp"},
-    {"03 0001 'x'", "WPp"},
-    {"08 0001 'x'", "WPp"},
-    {"09 0001 ff", "WPp"},
-    {"0b 01", "pS"},
-    {"11 00000001", "CKD"},
-    {"12 0001 'x'", "K"},
-    {"13 0001", "K"},
-    {"15 0001 'x'", "CKA"},
-    {"17 01", "C"},
-    {"18 00000001", "W"},
-    {"19 01", "C"},
-    {"1a 0001 'x'", "K"},
-    {"1c 0001 'x'", "Kd"},
-    {"1f 0001 'x'", "K1234suDdA"},
-    {"21 0001", "CK"},
-    {"22 0001", "CK"},
-    {"23 0001", "Pp"},
-    {"24 01", "K"},
-    {"25 01", "K"},
-    {"26 0001 'k' 0001 'v'", "CWKPp1234SsUuDdA"},
-    {"27 00000001", "CK"},
-    {"28 01", "K"},
-    {"29 01", "K"},
-    {"2a 01", "K"},
+    {"01 01", "WPp"},       {"02 00000001", "WPp"},
+    {"03 0001 'x'", "WPp"}, {"08 0001 'x'", "WPp"},
+    {"09 0001 ff", "WPp"},  {"0b 01", "pS"},
+    {"11 00000001", "CKD"}, {"12 0001 'x'", "K"},
+    {"13 0001", "K"},       {"15 0001 'x'", "CKA"},
+    {"17 01", "C"},         {"18 00000001", "W"},
+    {"19 01", "C"},         {"1a 0001 'x'", "K"},
+    {"1c 0001 'x'", "Kd"},  {"1f 0001 'x'", "K1234suDdA"},
+    {"21 0001", "CK"},      {"22 0001", "CK"},
+    {"23 0001", "Pp"},      {"24 01", "K"},
+    {"25 01", "K"},         {"26 0001 'k' 0001 'v'", "CWKPp1234SsUuDdA"},
+    {"27 00000001", "CK"},  {"28 01", "K"},
+    {"29 01", "K"},         {"2a 01", "K"},
 };
 
 DecodeError check(const Bytes& encoded, PropertyPlace place) {
@@ -73,8 +70,8 @@ TEST(Properties, each_stands_where_the_standard_allows_it_and_once) {
         EXPECT_TRUE(error == property_misplaced || error == property_of_other_side);
         continue;
       }
-      const bool repeatable = id == PropertyId::user_property ||
-                              (id == PropertyId::subscription_identifier && letters[i] == 'p');
+      const bool repeatable =
+          id == PropertyId::user_property || (id == PropertyId::subscription_identifier && letters[i] == 'p');
       EXPECT_EQ(check(one + one, places[i]), repeatable ? none : property_repeated) << known.one;
     }
   }
@@ -87,7 +84,8 @@ TEST(Properties, there_are_27_and_no_more) {
   for (unsigned id = 0; id < 256; ++id) {
     if (kind_of(static_cast<PropertyId>(id)) != PropertyKind::none) continue;
     for (const auto place : places) {
-      const auto error = check(Bytes{static_cast<std::byte>(id), std::byte{1}, std::byte{0}, std::byte{0}}, place);
+      const auto error =
+          check(Bytes{static_cast<std::byte>(id), std::byte{1}, std::byte{0}, std::byte{0}}, place);
       EXPECT_TRUE(error == property_unknown) << id << ' ' << to_string(error);
     }
   }
@@ -128,7 +126,7 @@ TEST(Properties, values_out_of_their_range_are_refused) {
       {"08 0001 '+'", PropertyPlace::will, response_topic_invalid},
       {"08 0001 ff", PropertyPlace::will, string_not_utf8},
       {"03 0001 00", PropertyPlace::will, string_contains_null},
-      {"26 0001 ff 0000", PropertyPlace::will, string_not_utf8},       // [MQTT-1.5.7-1]
+      {"26 0001 ff 0000", PropertyPlace::will, string_not_utf8},  // [MQTT-1.5.7-1]
       {"26 0000 0001 ff", PropertyPlace::will, string_not_utf8},
       {"16 0001 'd'", PropertyPlace::auth, authentication_data_without_method},
       {"16 0001 'd' 15 0001 'm'", PropertyPlace::auth, none},
@@ -154,8 +152,8 @@ TEST(Properties, a_writer_and_a_view_are_each_others_inverse) {
       .add_user("k", "v")
       .add_user("", "");
   ASSERT_TRUE(writer.ok());
-  EXPECT_EQ(hex(writer.encoded()),
-            hex(bytes("01 01 02 00011170 23 0102 0b ac02 03 0004 'text' 09 0002 00ff 26 0001 'k' 0001 'v' 26 0000 0000")));
+  EXPECT_EQ(hex(writer.encoded()), hex(bytes("01 01 02 00011170 23 0102 0b ac02 03 0004 'text' 09 0002 00ff "
+                                             "26 0001 'k' 0001 'v' 26 0000 0000")));
   PropertiesView view;
   ASSERT_EQ(check_properties(writer.encoded(), PropertyPlace::publish_from_server, view), none);
   EXPECT_EQ(view.number(PropertyId::payload_format_indicator, 9), 1u);

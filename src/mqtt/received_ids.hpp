@@ -24,8 +24,8 @@ class ReceivedIds {
     ReasonCode reason = ReasonCode::success;
     Stage stage : 2 = Stage::delivered;
     bool exactly_once : 1 = false;
-    bool counted : 1 = false;  // received on this connection and so counted against our receive maximum
-    bool in_order : 1 = false; // its acknowledgement has a place in the order of this connection
+    bool counted : 1 = false;   // received on this connection and so counted against our receive maximum
+    bool in_order : 1 = false;  // its acknowledgement has a place in the order of this connection
   };
   static_assert(sizeof(Entry) == 4);
 

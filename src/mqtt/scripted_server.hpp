@@ -52,6 +52,23 @@ class OwnedRecord {
   std::vector<std::uint64_t> words_;
 };
 
+// A configuration whose session outlives the connection.
+inline SessionConfig persistent(ProtocolVersion version = ProtocolVersion::v5) {
+  SessionConfig config;
+  config.version = version;
+  config.clean_start = false;
+  config.session_expiry_s = 3600;
+  return config;
+}
+
+inline OwnedRecord record_of(std::string_view payload, QoS qos) {
+  RecordParts parts;
+  parts.topic = "t";
+  parts.payload = as_bytes(payload);
+  parts.qos = qos;
+  return OwnedRecord(parts);
+}
+
 class ScriptedServer {
  public:
   struct Message {
@@ -112,7 +129,8 @@ class ScriptedServer {
       at += count;
       session.receive(inbox_, now);
       drain();
-      if (!session_holds_input) inbox_.erase(inbox_.begin(), inbox_.end() - static_cast<std::ptrdiff_t>(session.unread()));
+      if (!session_holds_input)
+        inbox_.erase(inbox_.begin(), inbox_.end() - static_cast<std::ptrdiff_t>(session.unread()));
     }
     flush();
   }
@@ -125,8 +143,8 @@ class ScriptedServer {
   void ack(PacketType type, std::uint16_t id, ReasonCode reason = ReasonCode::success) {
     send(AckView{type, id, reason, {}});
   }
-  void publish(std::string_view topic, std::string_view payload, QoS qos = QoS::at_most_once, std::uint16_t id = 0,
-               bool dup = false, PropertiesView properties = {}) {
+  void publish(std::string_view topic, std::string_view payload, QoS qos = QoS::at_most_once,
+               std::uint16_t id = 0, bool dup = false, PropertiesView properties = {}) {
     send(PublishView{topic, as_bytes(payload), properties, id, qos, false, dup});
   }
 
@@ -208,12 +226,15 @@ class ScriptedServer {
       if (const auto* connected_event = std::get_if<Connected>(&event)) connected.push_back(*connected_event);
       if (const auto* refused_event = std::get_if<Refused>(&event)) refused.push_back(*refused_event);
       if (const auto* completed_event = std::get_if<Completed>(&event)) completed.push_back(*completed_event);
-      if (const auto* authentication = std::get_if<Authentication>(&event)) challenges.push_back(*authentication);
+      if (const auto* authentication = std::get_if<Authentication>(&event))
+        challenges.push_back(*authentication);
       if (const auto* received = std::get_if<Received>(&event)) {
         const auto& m = received->message;
-        messages.push_back({std::string(m.topic), std::string(as_text(m.payload)), m.packet_id, m.qos, m.retain, m.dup});
+        messages.push_back(
+            {std::string(m.topic), std::string(as_text(m.payload)), m.packet_id, m.qos, m.retain, m.dup});
         if (acknowledges) session.acknowledge(m.packet_id);
-        if (hold_after != 0 && messages.size() == hold_after) session.hold_input(session_holds_input = true, now);
+        if (hold_after != 0 && messages.size() == hold_after)
+          session.hold_input(session_holds_input = true, now);
       }
       if (const auto* closing = std::get_if<Closing>(&event)) {
         closings.push_back({closing->by, closing->reason, closing->rule, std::string(closing->text),
@@ -255,5 +276,19 @@ class ScriptedServer {
   Bytes outbox_;
   std::unique_ptr<Sent> current_;
 };
+
+// What the session has sent: payloads of PUBLISH ("dup:" in front with DUP), other packets in hexadecimal.
+inline std::vector<std::string> payloads_of(ScriptedServer& server) {
+  std::vector<std::string> payloads;
+  while (!server.sent.empty()) {
+    const auto& packet = server.next();
+    if (const auto* publish = std::get_if<PublishView>(&packet.view)) {
+      payloads.push_back((publish->dup ? "dup:" : "") + std::string(as_text(publish->payload)));
+    } else {
+      payloads.push_back(hex(packet.data));
+    }
+  }
+  return payloads;
+}
 
 }  // namespace fulmar::mqtt

@@ -31,7 +31,9 @@ void Session::hold_input(bool hold, Instant now) {
 
 bool Session::publish(RecordView record) { return impl_->publish(record); }
 std::size_t Session::publish_room() const { return impl_->room(); }
-void Session::acknowledge(std::uint16_t packet_id, ReasonCode reason) { impl_->acknowledge(packet_id, reason); }
+void Session::acknowledge(std::uint16_t packet_id, ReasonCode reason) {
+  impl_->acknowledge(packet_id, reason);
+}
 std::size_t Session::transmit(std::span<std::byte> out, Instant now) { return impl_->transmit(out, now); }
 bool Session::wants_transmit() const { return impl_->has_sendable(); }
 bool Session::should_close() const {
@@ -58,7 +60,9 @@ Session::Counts Session::counts() const {
   return counts;
 }
 
-void Session::take_all_impl(void (*take)(void*, RecordView), void* context) { impl_->take_all(take, context); }
+void Session::take_all_impl(void (*take)(void*, RecordView), void* context) {
+  impl_->take_all(take, context);
+}
 
 std::optional<std::uint64_t> Session::oldest() const {
   const std::byte* block = nullptr;
@@ -93,7 +97,8 @@ void Session::Impl::open(Instant now) {
   topic_alias_maximum = v5() ? config.topic_alias_maximum : std::uint16_t{0};
   maximum_packet_size = std::max(config.maximum_packet_size, 1u);
   problem_information = config.request_problem_information;
-  authentication_method = v5() && config.authentication_method ? *config.authentication_method : std::string();
+  authentication_method =
+      v5() && config.authentication_method ? *config.authentication_method : std::string();
   limits = ServerLimits();
   limits.keepalive_s = config.keepalive_s;
   limits.session_expiry_s = config.session_expiry_s;
@@ -158,8 +163,8 @@ void Session::Impl::send_connect() {
     PropertyWriter delay(will_properties);
     if (config.will->delay_s != 0) delay.add(PropertyId::will_delay_interval, config.will->delay_s);
     put_bytes(will_properties.data() + delay.size(), config.will->properties);
-    will.properties = PropertiesView(
-        BytesView(will_properties).first(delay.size() + config.will->properties.size()));
+    will.properties =
+        PropertiesView(BytesView(will_properties).first(delay.size() + config.will->properties.size()));
   }
   const auto out = control.reserve(encoded_size(packet));
   control.commit(encode(out, packet));
@@ -281,7 +286,8 @@ milliseconds answer_within(std::uint16_t keepalive_s) { return milliseconds(keep
 }  // namespace
 
 std::optional<Instant> Session::Impl::next_timeout() const {
-  if ((state != State::connected && state != State::closing) || ending || abrupt || limits.keepalive_s == 0) return std::nullopt;
+  if ((state != State::connected && state != State::closing) || ending || abrupt || limits.keepalive_s == 0)
+    return std::nullopt;
   const auto k = limits.keepalive_s;
   if (held) return last_sent + ping_after(k);
   if (ping_sent) return std::max(last_received + dead_after(k), *ping_sent + answer_within(k));

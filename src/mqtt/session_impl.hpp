@@ -71,7 +71,8 @@ struct Session::Impl {
   };
   void send_next(Out& out);
   void send_again(Out& out);
-  void send_publish(Out& out, const PublishHead& head, std::size_t head_size, std::byte* block, std::uint16_t id);
+  void send_publish(Out& out, const PublishHead& head, std::size_t head_size, std::byte* block,
+                    std::uint16_t id);
   void continue_split(Out& out);
   PublishHead head_of(const RecordHeader& header, RecordView record) const;
   // Why this server cannot take the message; success when it can.
@@ -120,35 +121,35 @@ struct Session::Impl {
 
   // --- life cycle
   State state = State::closed;
-  bool ending = false;              // nothing more is queued; should_close() once the rest has left
-  bool abrupt = false;              // nothing more is sent; should_close() at once
-  bool connack_seen = false;        // on this connection
+  bool ending = false;        // nothing more is queued; should_close() once the rest has left
+  bool abrupt = false;        // nothing more is sent; should_close() at once
+  bool connack_seen = false;  // on this connection
   bool sent_clean_start = false;
-  bool has_session = false;         // the server may hold a session that this object knows
-  bool wants_clean_start = false;   // by forget_session() and after a session that is not ours
+  bool has_session = false;        // the server may hold a session that this object knows
+  bool wants_clean_start = false;  // by forget_session() and after a session that is not ours
   // Whose turn it is in an authentication: the server's while connecting or doing it again, else the caller's.
   enum class Auth : std::uint8_t { idle, connecting, challenged, again, challenged_again } auth = Auth::idle;
   std::string authentication_method;  // as sent in CONNECT
   Instant last_sent{};
   Instant last_received{};
-  std::optional<Instant> ping_sent;   // PINGREQ without bytes since
+  std::optional<Instant> ping_sent;  // PINGREQ without bytes since
 
   // --- out
   BlockPool pool;
-  GrowingRing<std::byte*> pending;    // records not transmitted yet, oldest first
+  GrowingRing<std::byte*> pending;  // records not transmitted yet, oldest first
   std::size_t pending_bytes = 0;
   InFlight in_flight;
-  std::uint32_t on_wire = 0;          // messages that count against the send quota
-  std::uint16_t resend = 0;           // the next in-flight message to be looked at for re-sending, 0 = none
+  std::uint32_t on_wire = 0;  // messages that count against the send quota
+  std::uint16_t resend = 0;   // the next in-flight message to be looked at for re-sending, 0 = none
   std::uint32_t release_number = 0;
-  ByteQueue control;                  // encoded packets other than PUBLISH
-  struct Split {                      // a PUBLISH that is spread over several buffers
-    std::byte* block = nullptr;       // null = none
-    std::uint16_t id = 0;             // 0: QoS 0, the block is the split's own
+  ByteQueue control;             // encoded packets other than PUBLISH
+  struct Split {                 // a PUBLISH that is spread over several buffers
+    std::byte* block = nullptr;  // null = none
+    std::uint16_t id = 0;        // 0: QoS 0, the block is the split's own
     std::size_t head_done = 0;
     std::size_t payload_done = 0;
   } split;
-  std::vector<std::byte> split_head;  // its head when that did not fit
+  std::vector<std::byte> split_head;            // its head when that did not fit
   std::optional<ReasonCode> disconnect_reason;  // waits for what was queued before it
   std::size_t before_disconnect = 0;            // records of `pending` that go first
 
@@ -160,10 +161,10 @@ struct Session::Impl {
   GrowingRing<Completed> completions;  // made outside of next_event()
   std::optional<Closing> closing;      // the same
   std::vector<ReasonCode> codes;
-  std::vector<std::string> aliases;    // inbound; [alias - 1], empty = not mapped
+  std::vector<std::string> aliases;  // inbound; [alias - 1], empty = not mapped
   ReceivedIds received;
-  GrowingRing<std::uint16_t> arrivals; // identifiers in the order in which they will be acknowledged
-  std::uint32_t unacknowledged = 0;    // counted against our receive maximum
+  GrowingRing<std::uint16_t> arrivals;  // identifiers in the order in which they will be acknowledged
+  std::uint32_t unacknowledged = 0;     // counted against our receive maximum
 
   Counts totals;
 };

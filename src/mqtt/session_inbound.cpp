@@ -83,7 +83,8 @@ bool Session::Impl::handle_connack(const Frame& frame, Event& event) {
 
   const auto method = connack.properties.text(PropertyId::authentication_method);
   if (method != authentication_method) {
-    error = authentication_method.empty() ? DecodeError::auth_without_method : DecodeError::auth_method_differs;
+    error =
+        authentication_method.empty() ? DecodeError::auth_without_method : DecodeError::auth_method_differs;
     return violate(error, event);
   }
   if (connack.session_present && sent_clean_start) {
@@ -128,7 +129,8 @@ void Session::Impl::adopt_limits(const PropertiesView& properties) {
   limits.receive_maximum = static_cast<std::uint16_t>(properties.number(Id::receive_maximum, 65'535));
   limits.maximum_packet_size = properties.number(Id::maximum_packet_size, no_packet_limit);
   limits.topic_alias_maximum = static_cast<std::uint16_t>(properties.number(Id::topic_alias_maximum, 0));
-  limits.keepalive_s = static_cast<std::uint16_t>(properties.number(Id::server_keep_alive, config.keepalive_s));
+  limits.keepalive_s =
+      static_cast<std::uint16_t>(properties.number(Id::server_keep_alive, config.keepalive_s));
   limits.maximum_qos = static_cast<QoS>(properties.number(Id::maximum_qos, 2));
   limits.retain_available = flag(Id::retain_available);
   limits.wildcard_available = flag(Id::wildcard_subscription_available);
@@ -223,7 +225,8 @@ void Session::Impl::send_handled() {
 
 bool Session::Impl::handle_pubrel(const Frame& frame, Event& event) {
   AckView pubrel;
-  if (const auto error = decode(frame, version, pubrel); error != DecodeError::none) return violate(error, event);
+  if (const auto error = decode(frame, version, pubrel); error != DecodeError::none)
+    return violate(error, event);
   if (breaks_problem_information(pubrel.properties)) {
     return violate(DecodeError::problem_information_not_requested, event);
   }
@@ -250,7 +253,8 @@ bool Session::Impl::breaks_problem_information(const PropertiesView& properties)
 
 bool Session::Impl::handle_ack(const Frame& frame, Event& event) {
   AckView ack;
-  if (const auto error = decode(frame, version, ack); error != DecodeError::none) return violate(error, event);
+  if (const auto error = decode(frame, version, ack); error != DecodeError::none)
+    return violate(error, event);
   if (breaks_problem_information(ack.properties)) {
     return violate(DecodeError::problem_information_not_requested, event);
   }
@@ -303,7 +307,8 @@ void Session::Impl::complete(std::uint16_t id, Slot& slot, Outcome outcome, Reas
 
 bool Session::Impl::handle_suback(const Frame& frame, Event& event) {
   SubackView answer;
-  if (const auto error = decode(frame, version, answer); error != DecodeError::none) return violate(error, event);
+  if (const auto error = decode(frame, version, answer); error != DecodeError::none)
+    return violate(error, event);
   if (breaks_problem_information(answer.properties)) {
     return violate(DecodeError::problem_information_not_requested, event);
   }

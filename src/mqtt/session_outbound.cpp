@@ -106,7 +106,7 @@ std::uint32_t life_left(const RecordHeader& header, Instant now) {
 }  // namespace
 
 ReasonCode Session::Impl::refusal(const RecordHeader& header, std::size_t packet_size) const {
-  if (header.qos > limits.maximum_qos) return ReasonCode::qos_not_supported;  // [MQTT-3.2.2-11]
+  if (header.qos > limits.maximum_qos) return ReasonCode::qos_not_supported;               // [MQTT-3.2.2-11]
   if (header.retain && !limits.retain_available) return ReasonCode::retain_not_supported;  // [MQTT-3.2.2-14]
   // [MQTT-3.2.2-15]; 0 is longer than any packet can be
   if (packet_size == 0 || packet_size > limits.maximum_packet_size) return ReasonCode::packet_too_large;
@@ -126,7 +126,8 @@ void Session::Impl::send_next(Out& out) {
     if (v5()) head.expiry_s = left;
   }
   const auto head_size = measure(head, version);
-  if (const auto why = refusal(header, head_size == 0 ? 0 : head_size + head.payload_size); why != ReasonCode::success) {
+  if (const auto why = refusal(header, head_size == 0 ? 0 : head_size + head.payload_size);
+      why != ReasonCode::success) {
     return settle_pending(Outcome::refused, why);
   }
   if (header.qos != QoS::at_most_once) {
@@ -157,7 +158,8 @@ void Session::Impl::send_again(Out& out) {
   // What has been sent once does not expire here any more [MQTT-4.3.3-7]; 0 would mean no expiry to some servers.
   if (v5() && header.expiry_s != no_expiry) head.expiry_s = std::max(life_left(header, out.now), 1u);
   const auto head_size = measure(head, version);
-  if (const auto why = refusal(header, head_size == 0 ? 0 : head_size + head.payload_size); why != ReasonCode::success) {
+  if (const auto why = refusal(header, head_size == 0 ? 0 : head_size + head.payload_size);
+      why != ReasonCode::success) {
     // The server takes less than before.
     completions.push_back({header.sequence, header.token, Outcome::refused, why});
     release_record(slot.block);
@@ -246,7 +248,8 @@ bool Session::Impl::queue_request(Packet packet, Kind kind, std::uint64_t token,
   return true;
 }
 
-bool Session::subscribe(std::span<const SubscriptionRequest> filters, std::uint32_t identifier, std::uint64_t token) {
+bool Session::subscribe(std::span<const SubscriptionRequest> filters, std::uint32_t identifier,
+                        std::uint64_t token) {
   for (const auto& request : filters) {
     if (subscription_refusal(request, identifier) != ReasonCode::success) return false;
   }
@@ -254,8 +257,9 @@ bool Session::subscribe(std::span<const SubscriptionRequest> filters, std::uint3
   PropertyWriter properties(buffer);
   if (identifier != 0) properties.add(PropertyId::subscription_identifier, identifier);
   if (!properties.ok()) return false;
-  return impl_->queue_request(SubscribePacket{.packet_id = 0, .properties = properties.view(), .filters = filters},
-                              Impl::Kind::subscribe, token, filters.size());
+  return impl_->queue_request(
+      SubscribePacket{.packet_id = 0, .properties = properties.view(), .filters = filters},
+      Impl::Kind::subscribe, token, filters.size());
 }
 
 bool Session::unsubscribe(std::span<const std::string_view> filters, std::uint64_t token) {
@@ -294,7 +298,8 @@ bool Session::authenticate(BytesView data) {
 }
 
 bool Session::reauthenticate(BytesView data) {
-  if (impl_->state != State::connected || impl_->auth != Impl::Auth::idle || impl_->authentication_method.empty()) {
+  if (impl_->state != State::connected || impl_->auth != Impl::Auth::idle ||
+      impl_->authentication_method.empty()) {
     return false;
   }
   if (!impl_->queue_auth(ReasonCode::reauthenticate, data)) return false;

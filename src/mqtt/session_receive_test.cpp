@@ -11,14 +11,6 @@ namespace {
 
 using testing::ElementsAre;
 
-SessionConfig persistent(ProtocolVersion version = ProtocolVersion::v5) {
-  SessionConfig config;
-  config.version = version;
-  config.clean_start = false;
-  config.session_expiry_s = 3600;
-  return config;
-}
-
 std::vector<std::string> hex_of(ScriptedServer& server) {
   std::vector<std::string> packets;
   while (!server.sent.empty()) packets.push_back(server.next_hex());
@@ -60,7 +52,8 @@ TEST(SessionReceive, nothing_is_acknowledged_before_the_caller_does) {
 TEST(SessionReceive, acknowledgements_leave_in_the_order_of_arrival_MQTT_4_6_0_2_MQTT_4_6_0_3) {
   ScriptedServer server(persistent());
   server.connect();
-  for (std::uint16_t id = 1; id <= 5; ++id) server.publish("a", "x", id % 2 ? QoS::at_least_once : QoS::exactly_once, id);
+  for (std::uint16_t id = 1; id <= 5; ++id)
+    server.publish("a", "x", id % 2 ? QoS::at_least_once : QoS::exactly_once, id);
   for (const std::uint16_t id : std::initializer_list<std::uint16_t>{5, 2, 4}) server.session.acknowledge(id);
   server.flush();
   EXPECT_TRUE(server.sent.empty());
@@ -198,7 +191,9 @@ TEST(SessionReceive, a_repetition_released_while_it_waits_for_its_turn_is_passed
 }
 
 TEST(SessionReceive, the_same_bytes_make_the_same_events_however_they_are_cut) {
-  const auto stream = bytes("30 06 0001 'a' 00 'xy'  32 06 0001 'b' 0007 00  d0 00  34 0a 0001 'c' 0008 00 'data'  30 04 0001 'd' 00");
+  const auto stream = bytes(
+      "30 06 0001 'a' 00 'xy'  32 06 0001 'b' 0007 00  d0 00  34 0a 0001 'c' 0008 00 'data'  30 04 0001 'd' "
+      "00");
   for (std::size_t cut = 0; cut <= stream.size(); ++cut) {
     ScriptedServer server(persistent());
     server.connect();
@@ -261,13 +256,15 @@ TEST(SessionAlias, every_alias_up_to_our_maximum_is_resolved_and_can_be_changed_
   config.topic_alias_maximum = 3;
   ScriptedServer server(config);
   server.connect();
-  for (std::uint32_t i = 3; i >= 1; --i) server.publish("topic" + std::to_string(i), "", QoS::at_most_once, 0, false, alias(i));
+  for (std::uint32_t i = 3; i >= 1; --i)
+    server.publish("topic" + std::to_string(i), "", QoS::at_most_once, 0, false, alias(i));
   for (std::uint32_t i = 1; i <= 3; ++i) server.publish("", "", QoS::at_most_once, 0, false, alias(i));
   server.publish("changed", "", QoS::at_most_once, 0, false, alias(2));
   server.publish("", "", QoS::at_most_once, 0, false, alias(2));
   std::vector<std::string> topics;
   for (const auto& message : server.messages) topics.push_back(message.topic);
-  EXPECT_THAT(topics, ElementsAre("topic3", "topic2", "topic1", "topic1", "topic2", "topic3", "changed", "changed"));
+  EXPECT_THAT(topics,
+              ElementsAre("topic3", "topic2", "topic1", "topic1", "topic2", "topic3", "changed", "changed"));
 }
 
 TEST(SessionAlias, dies_with_the_connection_MQTT_3_3_2_7) {
@@ -331,12 +328,14 @@ const Violation violations[] = {
     {"alias above our maximum [MQTT-3.3.2-11]", "30 07 0001 'a' 03 23 0003", topic_alias_above_maximum,
      ReasonCode::topic_alias_invalid},
     {"alias without a topic", "30 06 0000 03 23 0002", topic_alias_not_mapped, protocol},
-    {"wildcard in the response topic [MQTT-3.3.2-14]", "30 08 0001 'a' 04 08 0001 '#'", response_topic_invalid, protocol},
+    {"wildcard in the response topic [MQTT-3.3.2-14]", "30 08 0001 'a' 04 08 0001 '#'",
+     response_topic_invalid, protocol},
     {"subscription identifier 0", "30 06 0001 'a' 02 0b00", property_value_invalid, protocol},
     {"over the receive maximum [MQTT-3.3.4-9]",
      "32 06 0001 'a' 0001 00 32 06 0001 'a' 0002 00 34 06 0001 'a' 0003 00", receive_maximum_exceeded,
      ReasonCode::receive_maximum_exceeded},
-    {"an identifier with two QoS", "32 06 0001 'a' 0001 00 34 06 0001 'a' 0001 00", packet_id_of_other_qos, protocol},
+    {"an identifier with two QoS", "32 06 0001 'a' 0001 00 34 06 0001 'a' 0001 00", packet_id_of_other_qos,
+     protocol},
     {"PUBREL before PUBREC", "34 06 0001 'a' 0001 00 62 02 0001", packet_unexpected, protocol},
     {"PUBACK too short", "40 01 00", truncated, malformed},
     {"PUBACK with unknown code [MQTT-3.4.2-1]", "40 03 0001 01", reason_code_unknown, protocol},
@@ -362,24 +361,30 @@ const Violation violations[] = {
     {"PINGREQ from the server", "c0 00", packet_unexpected, protocol},
     {"DISCONNECT in 3.1.1", "e0 00", packet_unexpected, protocol, v3},
     {"DISCONNECT with a client's code [MQTT-3.14.2-1]", "e0 01 04", reason_code_unknown, protocol},
-    {"DISCONNECT with session expiry [MQTT-3.14.2-2]", "e0 07 00 05 11 00000000", property_of_other_side, protocol},
+    {"DISCONNECT with session expiry [MQTT-3.14.2-2]", "e0 07 00 05 11 00000000", property_of_other_side,
+     protocol},
     {"AUTH without a method [MQTT-4.12.0-6]", "f0 02 18 00", auth_without_method, protocol},
     {"AUTH of the client", "f0 02 19 00", reason_code_unknown, protocol},
     {"AUTH without property length", "f0 01 18", truncated, malformed},
-    {"PUBLISH before CONNACK [MQTT-3.2.0-1]", "30 04 0001 'a' 00", packet_before_connack, protocol, ProtocolVersion::v5,
-     true},
+    {"PUBLISH before CONNACK [MQTT-3.2.0-1]", "30 04 0001 'a' 00", packet_before_connack, protocol,
+     ProtocolVersion::v5, true},
     {"PUBLISH before CONNACK in 3.1.1", "30 03 0001 'a'", packet_before_connack, protocol, v3, true},
-    {"DISCONNECT before CONNACK [MQTT-3.14.0-1]", "e0 01 8b", packet_before_connack, protocol, ProtocolVersion::v5, true},
-    {"CONNACK flags [MQTT-3.2.2-1]", "20 03 02 00 00", connack_flags_reserved, malformed, ProtocolVersion::v5, true},
+    {"DISCONNECT before CONNACK [MQTT-3.14.0-1]", "e0 01 8b", packet_before_connack, protocol,
+     ProtocolVersion::v5, true},
+    {"CONNACK flags [MQTT-3.2.2-1]", "20 03 02 00 00", connack_flags_reserved, malformed, ProtocolVersion::v5,
+     true},
     {"CONNACK flags in 3.1.1", "20 02 80 00", connack_flags_reserved, malformed, v3, true},
-    {"CONNACK code [MQTT-3.2.2-8]", "20 03 00 01 00", reason_code_unknown, protocol, ProtocolVersion::v5, true},
+    {"CONNACK code [MQTT-3.2.2-8]", "20 03 00 01 00", reason_code_unknown, protocol, ProtocolVersion::v5,
+     true},
     {"CONNACK code in 3.1.1", "20 02 00 06", reason_code_unknown, protocol, v3, true},
     {"CONNACK without property length", "20 02 00 00", truncated, malformed, ProtocolVersion::v5, true},
     {"CONNACK with a long body in 3.1.1", "20 03 00 00 00", trailing_bytes, malformed, v3, true},
     {"session present in a refusal [MQTT-3.2.2-6]", "20 03 01 87 00", session_present_on_refusal, protocol,
      ProtocolVersion::v5, true},
-    {"receive maximum 0", "20 06 00 00 03 21 0000", property_value_invalid, protocol, ProtocolVersion::v5, true},
-    {"maximum packet size 0", "20 08 00 00 05 27 00000000", property_value_invalid, protocol, ProtocolVersion::v5, true},
+    {"receive maximum 0", "20 06 00 00 03 21 0000", property_value_invalid, protocol, ProtocolVersion::v5,
+     true},
+    {"maximum packet size 0", "20 08 00 00 05 27 00000000", property_value_invalid, protocol,
+     ProtocolVersion::v5, true},
     {"maximum QoS 2", "20 05 00 00 02 24 02", property_value_invalid, protocol, ProtocolVersion::v5, true},
 };
 
@@ -469,7 +474,8 @@ TEST(SessionViolations, problem_information_that_was_not_asked_for_MQTT_3_1_2_29
   server.connect(false, Properties().add_user("k", "v"));
   server.publish("a", "b", QoS::at_most_once, 0, false, Properties().add_user("k", "v"));
   EXPECT_EQ(server.messages.size(), 1u);
-  server.send(DisconnectView{ReasonCode::server_shutting_down, Properties().add(PropertyId::reason_string, "x")});
+  server.send(
+      DisconnectView{ReasonCode::server_shutting_down, Properties().add(PropertyId::reason_string, "x")});
   ASSERT_EQ(server.closings.size(), 1u);
   EXPECT_EQ(server.closings[0].by, Closing::By::server_disconnect);
 }

@@ -68,7 +68,8 @@ TEST(SessionConnect, in_3_1_1_carries_will_and_credentials_without_properties) {
   config.connect_properties = bytes("26 0001 'k' 0001 'v'");
   ScriptedServer server(config);
   server.open();
-  EXPECT_EQ(server.next_hex(), hex(bytes("10 19 0004 'MQTT' 04 d4 003c 0001 'c' 0001 'w' 0001 'x' 0001 'u' 0001 'p'")));
+  EXPECT_EQ(server.next_hex(),
+            hex(bytes("10 19 0004 'MQTT' 04 d4 003c 0001 'c' 0001 'w' 0001 'x' 0001 'u' 0001 'p'")));
 }
 
 TEST(SessionConnect, a_password_without_user_name_is_for_5_0_only_MQTT_3_1_2_22) {
@@ -252,7 +253,8 @@ TEST(SessionConnack, a_forgotten_session_starts_clean_once_MQTT_3_1_2_4) {
 
 // --- keep-alive -----------------------------------------------------------------------------------------------------
 
-TEST(SessionKeepAlive, pings_before_the_keep_alive_is_over_and_counts_only_silence_MQTT_3_1_2_20_MQTT_3_1_2_23) {
+TEST(SessionKeepAlive,
+     pings_before_the_keep_alive_is_over_and_counts_only_silence_MQTT_3_1_2_20_MQTT_3_1_2_23) {
   ScriptedServer server(v5());
   server.connect();
   EXPECT_EQ(server.session.next_timeout(), server.now + 52'500ms);
@@ -273,7 +275,8 @@ TEST(SessionKeepAlive, sending_without_ever_receiving_pings_too) {
   bool pinged = false;
   for (int i = 0; i < 10 && !pinged; ++i) {
     server.pass(10s);
-    if (const auto due = server.session.next_timeout(); due && server.now >= *due) server.session.on_timeout(server.now);
+    if (const auto due = server.session.next_timeout(); due && server.now >= *due)
+      server.session.on_timeout(server.now);
     server.publish_record("x", QoS::at_most_once);
     server.flush();
     for (; !server.sent.empty(); server.next()) pinged |= server.sent.front()->data[0] == std::byte{0xc0};
@@ -368,7 +371,8 @@ TEST(SessionDisconnect, is_two_bytes_without_a_reason_and_in_3_1_1) {
   for (const auto& config : {v5(), v3()}) {
     ScriptedServer server(config);
     server.connect();
-    server.session.disconnect(config.version == ProtocolVersion::v5 ? ReasonCode::success : ReasonCode::server_busy);
+    server.session.disconnect(config.version == ProtocolVersion::v5 ? ReasonCode::success
+                                                                    : ReasonCode::server_busy);
     server.flush();
     EXPECT_EQ(server.next_hex(), "e0 00");
     EXPECT_TRUE(server.session.should_close());
@@ -393,9 +397,9 @@ TEST(SessionDisconnect, does_not_wait_for_acknowledgements) {
 TEST(SessionDisconnect, of_the_server_is_told_with_reason_and_reference) {
   ScriptedServer server(v5());
   server.connect();
-  server.send(DisconnectView{ReasonCode::use_another_server, Properties()
-                                                                 .add(PropertyId::reason_string, "moved")
-                                                                 .add(PropertyId::server_reference, "other:1883")});
+  server.send(DisconnectView{
+      ReasonCode::use_another_server,
+      Properties().add(PropertyId::reason_string, "moved").add(PropertyId::server_reference, "other:1883")});
   ASSERT_EQ(server.closings.size(), 1u);
   EXPECT_EQ(server.closings[0].by, Closing::By::server_disconnect);
   EXPECT_EQ(server.closings[0].reason, ReasonCode::use_another_server);
@@ -478,7 +482,9 @@ TEST(SessionAuthentication, breaking_its_rules_is_a_violation_MQTT_4_12_0_2_MQTT
     ScriptedServer server(std::move(config));
     server.open();
     const auto done = auth_properties("");
-    if (connected) server.send(ConnackView{false, 0, server.session.config().authentication_method ? done : PropertiesView()});
+    if (connected)
+      server.send(
+          ConnackView{false, 0, server.session.config().authentication_method ? done : PropertiesView()});
     server.send(packet);
     return server.closings.empty() ? DecodeError::none : server.closings[0].rule;
   };
@@ -491,7 +497,8 @@ TEST(SessionAuthentication, breaking_its_rules_is_a_violation_MQTT_4_12_0_2_MQTT
             DecodeError::auth_method_differs);
   EXPECT_EQ(rule_of(with_method(), false, AuthView{ReasonCode::continue_authentication, {}}),
             DecodeError::auth_method_differs);
-  EXPECT_EQ(rule_of(with_method(), false, AuthView{ReasonCode::success, right}), DecodeError::auth_code_unexpected);
+  EXPECT_EQ(rule_of(with_method(), false, AuthView{ReasonCode::success, right}),
+            DecodeError::auth_code_unexpected);
   EXPECT_EQ(rule_of(with_method(), true, more), DecodeError::auth_code_unexpected);
   EXPECT_EQ(rule_of(with_method(), false, ConnackView{false, 0, {}}), DecodeError::auth_method_differs);
   EXPECT_EQ(rule_of(v5(), false, ConnackView{false, 0, right}), DecodeError::auth_without_method);
@@ -561,7 +568,8 @@ TEST(SessionSubscribe, what_the_server_cannot_take_is_not_sent_MQTT_3_2_2_15) {
   const SubscriptionRequest large{"aaaaaaaaaaaaaaaaaaaa"};
   EXPECT_EQ(server.session.subscription_refusal(wild, 0), ReasonCode::wildcard_subscriptions_not_supported);
   EXPECT_EQ(server.session.subscription_refusal(shared, 0), ReasonCode::shared_subscriptions_not_supported);
-  EXPECT_EQ(server.session.subscription_refusal(plain, 1), ReasonCode::subscription_identifiers_not_supported);
+  EXPECT_EQ(server.session.subscription_refusal(plain, 1),
+            ReasonCode::subscription_identifiers_not_supported);
   EXPECT_EQ(server.session.subscription_refusal(plain, 0), ReasonCode::success);
   EXPECT_FALSE(server.session.subscribe({&wild, 1}, 0, 1));
   EXPECT_FALSE(server.session.subscribe({&shared, 1}, 0, 1));

@@ -37,9 +37,24 @@ TEST(Utf8, every_code_point_but_null_and_surrogates_is_valid_MQTT_1_5_4_1_MQTT_1
 }
 
 TEST(Utf8, overlong_stray_and_cut_sequences_are_invalid_at_every_place_of_a_word) {
-  const std::string bad[] = {"\xc0\x80"s, "\xc1\xbf"s, "\xe0\x80\x80"s, "\xe0\x9f\xbf"s, "\xf0\x80\x80\x80"s,
-                             "\xf0\x8f\xbf\xbf"s, "\xf5\x80\x80\x80"s, "\x80"s, "\xbf"s, "\xc3"s, "\xe2\x82"s,
-                             "\xf0\x9f\x92"s, "\xc3("s, "\xe2(\x82"s, "\xff"s, "\xfe"s, "\0"s, "\xed\xa0\x80"s};
+  const std::string bad[] = {"\xc0\x80"s,
+                             "\xc1\xbf"s,
+                             "\xe0\x80\x80"s,
+                             "\xe0\x9f\xbf"s,
+                             "\xf0\x80\x80\x80"s,
+                             "\xf0\x8f\xbf\xbf"s,
+                             "\xf5\x80\x80\x80"s,
+                             "\x80"s,
+                             "\xbf"s,
+                             "\xc3"s,
+                             "\xe2\x82"s,
+                             "\xf0\x9f\x92"s,
+                             "\xc3("s,
+                             "\xe2(\x82"s,
+                             "\xff"s,
+                             "\xfe"s,
+                             "\0"s,
+                             "\xed\xa0\x80"s};
   for (const auto& sequence : bad) {
     for (std::size_t before = 0; before < 20; ++before) {
       for (const std::size_t after : {0, 1, 7, 9}) {
@@ -55,8 +70,12 @@ TEST(Utf8, ascii_of_every_length_is_valid) {
 }
 
 TEST(Utf8, a_byte_order_mark_is_data_MQTT_1_5_4_3) {
-  EXPECT_TRUE(is_valid_utf8("\xef\xbb\xbf" "a"));
-  EXPECT_FALSE(matches("a", "\xef\xbb\xbf" "a"));
+  EXPECT_TRUE(
+      is_valid_utf8("\xef\xbb\xbf"
+                    "a"));
+  EXPECT_FALSE(matches("a",
+                       "\xef\xbb\xbf"
+                       "a"));
 }
 
 TEST(TopicName, one_character_to_65535_bytes_MQTT_4_7_3_1_MQTT_4_7_3_3) {
@@ -90,7 +109,8 @@ TEST(TopicName, wildcards_null_and_ill_formed_text_are_found_at_every_place_MQTT
 }
 
 TEST(TopicFilter, wildcards_fill_whole_levels_and_hash_is_last_MQTT_4_7_1_1_MQTT_4_7_1_2) {
-  for (const auto* good : {"#", "+", "a/#", "+/+/#", "/+", "+/", "//", "a/+/b", "$SYS/#", "+/tennis/#", "a"}) {
+  for (const auto* good :
+       {"#", "+", "a/#", "+/+/#", "/+", "+/", "//", "a/+/b", "$SYS/#", "+/tennis/#", "a"}) {
     EXPECT_EQ(check_topic_filter(good), TopicError::none) << good;
   }
   for (const auto* bad : {"a#", "#/a", "a/#/b", "##", "a/b#", "#a"}) {
@@ -106,10 +126,12 @@ TEST(TopicFilter, wildcards_fill_whole_levels_and_hash_is_last_MQTT_4_7_1_1_MQTT
 }
 
 TEST(TopicFilter, a_share_has_a_plain_group_and_a_filter_MQTT_4_8_2_1_MQTT_4_8_2_2) {
-  for (const auto* good : {"$share/g/a", "$share/g/#", "$share/group/+/x", "$share/g//", "$shared/a", "$share/g/$share"}) {
+  for (const auto* good :
+       {"$share/g/a", "$share/g/#", "$share/group/+/x", "$share/g//", "$shared/a", "$share/g/$share"}) {
     EXPECT_EQ(check_topic_filter(good), TopicError::none) << good;
   }
-  for (const auto* bad : {"$share", "$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/g#/a"}) {
+  for (const auto* bad :
+       {"$share", "$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/g#/a"}) {
     EXPECT_EQ(check_topic_filter(bad), TopicError::bad_share) << bad;
   }
   EXPECT_EQ(check_topic_filter("$share/g/a#"), TopicError::misplaced_hash);
@@ -122,18 +144,23 @@ TEST(TopicMatching, levels_and_wildcards) {
     bool match;
   };
   const Case cases[] = {
-      {"a", "a", true},           {"a", "b", false},          {"a", "A", false},         {"a", "a/", false},
-      {"a/", "a", false},         {"a/", "a/", true},         {"/a", "a", false},        {"/a", "/a", true},
-      {"a/b", "a/b", true},       {"a/b", "a/bc", false},     {"a/bc", "a/b", false},    {"#", "a", true},
-      {"#", "a/b/c", true},       {"#", "/", true},           {"a/#", "a", true},        {"a/#", "a/", true},
-      {"a/#", "a/b/c", true},     {"a/#", "ab", false},       {"a/#", "b/a", false},     {"+", "a", true},
-      {"+", "a/b", false},        {"+", "/a", false},         {"+/+", "/a", true},       {"/+", "/a", true},
-      {"/+", "/", true},          {"+/+", "/", true},         {"a/+", "a", false},       {"a/+", "a/", true},
-      {"a/+/c", "a/b/c", true},   {"a/+/c", "a//c", true},    {"a/+/c", "a/b/d", false}, {"a/+/#", "a", false},
-      {"a/+/#", "a/b", true},     {"a/+/#", "a/b/c/d", true}, {"+/b", "a/b", true},      {"a/b/c", "a/b", false},
-      {"a/b", "a/b/c", false},    {"//", "//", true},         {"/#", "/", true},         {"/#", "a", false},
+      {"a", "a", true},           {"a", "b", false},        {"a", "A", false},
+      {"a", "a/", false},         {"a/", "a", false},       {"a/", "a/", true},
+      {"/a", "a", false},         {"/a", "/a", true},       {"a/b", "a/b", true},
+      {"a/b", "a/bc", false},     {"a/bc", "a/b", false},   {"#", "a", true},
+      {"#", "a/b/c", true},       {"#", "/", true},         {"a/#", "a", true},
+      {"a/#", "a/", true},        {"a/#", "a/b/c", true},   {"a/#", "ab", false},
+      {"a/#", "b/a", false},      {"+", "a", true},         {"+", "a/b", false},
+      {"+", "/a", false},         {"+/+", "/a", true},      {"/+", "/a", true},
+      {"/+", "/", true},          {"+/+", "/", true},       {"a/+", "a", false},
+      {"a/+", "a/", true},        {"a/+/c", "a/b/c", true}, {"a/+/c", "a//c", true},
+      {"a/+/c", "a/b/d", false},  {"a/+/#", "a", false},    {"a/+/#", "a/b", true},
+      {"a/+/#", "a/b/c/d", true}, {"+/b", "a/b", true},     {"a/b/c", "a/b", false},
+      {"a/b", "a/b/c", false},    {"//", "//", true},       {"/#", "/", true},
+      {"/#", "a", false},
   };
-  for (const auto& one : cases) EXPECT_EQ(matches(one.filter, one.name), one.match) << one.filter << " : " << one.name;
+  for (const auto& one : cases)
+    EXPECT_EQ(matches(one.filter, one.name), one.match) << one.filter << " : " << one.name;
 }
 
 TEST(TopicMatching, a_leading_wildcard_does_not_match_dollar_topics_MQTT_4_7_2_1) {

@@ -81,7 +81,8 @@ BatchBuilder::BatchBuilder(const TelemetryConfig& config)
 }
 
 bool BatchBuilder::wanted(std::string_view name) {
-  const auto at = std::ranges::lower_bound(fields_, name, {}, [](const Field& f) { return std::string_view(f.name); });
+  const auto at =
+      std::ranges::lower_bound(fields_, name, {}, [](const Field& f) { return std::string_view(f.name); });
   if (at == fields_.end() || at->name != name) return false;
   at->seen = true;
   return true;

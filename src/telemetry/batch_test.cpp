@@ -59,7 +59,8 @@ TEST(BatchBuilder, never_exceeds_batch_bytes_and_loses_nothing_at_the_edge) {
     BatchBuilder batch(TelemetryConfig{.batch_bytes = 1000, .batch_wrapper = wrapper});
     std::size_t records = 0, batches = 0;
     for (int i = 0; i < 200; ++i) {
-      const Measurement m = Measurement(i + 1).add("name", std::string(static_cast<std::size_t>(i % 50), 'x'));
+      const Measurement m =
+          Measurement(i + 1).add("name", std::string(static_cast<std::size_t>(i % 50), 'x'));
       if (batch.add(view(m)) == Added::full) {
         records += batch.count();
         ++batches;
@@ -97,7 +98,8 @@ TEST(BatchBuilder, keeps_only_the_fields_asked_for_and_knows_which_never_came) {
 
 TEST(BatchBuilder, leaves_out_nested_json_that_is_null_or_none_and_counts_the_latter) {
   BatchBuilder batch(TelemetryConfig{});
-  EXPECT_EQ(batch.add(view(Measurement(1).add("a", 1).add_json("n", "null").add_json("bad", "{]"))), Added::yes);
+  EXPECT_EQ(batch.add(view(Measurement(1).add("a", 1).add_json("n", "null").add_json("bad", "{]"))),
+            Added::yes);
   EXPECT_EQ(batch.add(view(Measurement(2).add_json("n", "null"))), Added::empty);
   EXPECT_EQ(batch.finish(), R"([{"ts":1,"values":{"a":1}}])");
   EXPECT_EQ(batch.invalid_values(), 1u);
@@ -112,7 +114,9 @@ TEST(BatchBuilder, a_record_without_values_is_empty) {
 class Lines final : public BatchFormat {
  public:
   Lines() : BatchFormat({"", "\n", "\n"}) {}
-  void append(std::string& payload, MeasurementView record) const override { append_values_object(payload, record); }
+  void append(std::string& payload, MeasurementView record) const override {
+    append_values_object(payload, record);
+  }
 };
 
 TEST(BatchBuilder, takes_a_format_of_the_users_own) {

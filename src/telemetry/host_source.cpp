@@ -24,7 +24,8 @@ constexpr auto stop_latency = 50ms;
 double rounded(double value) { return std::round(value * 100) / 100; }
 
 // Counters restart from zero when a device comes back: then there is no rate this time.
-void add_rate(Measurement& record, std::string_view name, std::uint64_t before, std::uint64_t after, double seconds) {
+void add_rate(Measurement& record, std::string_view name, std::uint64_t before, std::uint64_t after,
+              double seconds) {
   if (after < before || seconds <= 0) return;
   record.add(name, std::llround(static_cast<double>(after - before) / seconds));
 }
@@ -40,7 +41,8 @@ std::string as_name(std::string_view text) {
 }
 
 std::int64_t wall_clock_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
@@ -100,7 +102,8 @@ void HostSampler::find_thermometers() {
 }
 
 void HostSampler::sample(Clock::time_point now, Measurement& record) {
-  const double seconds = last_ == Clock::time_point{} ? 0 : std::chrono::duration<double>(now - last_).count();
+  const double seconds =
+      last_ == Clock::time_point{} ? 0 : std::chrono::duration<double>(now - last_).count();
   last_ = now;
   sample_cpu(now, record);
   sample_slow(now, record);
@@ -119,7 +122,8 @@ void HostSampler::sample_cpu(Clock::time_point now, Measurement& record) {
   if (!parse_stat(stat_.read(), next.table)) return;
   if (!cpu_history_.empty()) {
     const CpuTable& before = cpu_history_.front().table;
-    if (const double pct = cpu_percent(before.all, next.table.all); pct >= 0) record.add("cpu_pct", rounded(pct));
+    if (const double pct = cpu_percent(before.all, next.table.all); pct >= 0)
+      record.add("cpu_pct", rounded(pct));
     for (const CpuTable::Core& core : next.table.cores) {
       while (core_names_.size() <= core.number)
         core_names_.push_back("cpu" + std::to_string(core_names_.size()) + "_pct");
@@ -206,7 +210,8 @@ void HostSampler::sample_network(double seconds, Measurement& record) {
     if (!rates.fresh) {
       add_rate(record, rates.received_bytes, rates.last.received_bytes, interface.received_bytes, seconds);
       add_rate(record, rates.sent_bytes, rates.last.sent_bytes, interface.sent_bytes, seconds);
-      add_rate(record, rates.received_packets, rates.last.received_packets, interface.received_packets, seconds);
+      add_rate(record, rates.received_packets, rates.last.received_packets, interface.received_packets,
+               seconds);
       add_rate(record, rates.sent_packets, rates.last.sent_packets, interface.sent_packets, seconds);
     }
     rates.last = interface;

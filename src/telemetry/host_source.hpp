@@ -107,10 +107,10 @@ class HostSource {
     double rate_hz = 10;  // 0.1..1000
   };
   struct Stats {
-    double target_s = 0;              // the period asked for
+    double target_s = 0;  // the period asked for
     std::uint64_t samples = 0;
-    std::uint64_t missed = 0;         // periods without a sample, because the thread came too late
-    PeriodHistogram::Snapshot period; // measured between the beginnings of consecutive samples
+    std::uint64_t missed = 0;          // periods without a sample, because the thread came too late
+    PeriodHistogram::Snapshot period;  // measured between the beginnings of consecutive samples
   };
   // Called on the sampling thread with every record; must not block.
   using Sink = std::function<void(const Measurement&)>;

@@ -26,7 +26,8 @@ class FakeHost {
   FakeHost() {
     std::string pattern = (fs::temp_directory_path() / "fulmar-host-XXXXXX").string();
     root_ = mkdtemp(pattern.data());
-    for (const auto folder : {"proc/net", "sys/block/sda/device", "sys/block/loop0", "sys/class/thermal/thermal_zone0"})
+    for (const auto folder :
+         {"proc/net", "sys/block/sda/device", "sys/block/loop0", "sys/class/thermal/thermal_zone0"})
       fs::create_directories(root_ / folder);
     write("sys/class/thermal/thermal_zone0/type", "x86_pkg_temp\n");
     write("sys/class/thermal/thermal_zone0/temp", "45500\n");
@@ -45,15 +46,18 @@ class FakeHost {
     const auto n = [](unsigned value) { return std::to_string(value); };
     write("proc/stat", "cpu  " + n(25 * t) + " 0 0 " + n(1000 + 75 * t) + " 0 0 0 0 0 0\n" +  //
                            "cpu0 " + n(50 * t) + " 0 0 " + n(500 + 50 * t) + " 0 0 0 0 0 0\n");
-    write("proc/diskstats", "8 0 sda " + n(10 * t) + " 0 " + n(200 * t) + " 0 " + n(20 * t) + " 0 " + n(400 * t) +
-                                " 0 0 " + n(500 * t) + " 0\n8 1 sda1 1 0 1 0 1 0 1 0 0 1 1\n7 0 loop0 1 0 1 0 1 0 1 0 0 1 1\n");
+    write("proc/diskstats", "8 0 sda " + n(10 * t) + " 0 " + n(200 * t) + " 0 " + n(20 * t) + " 0 " +
+                                n(400 * t) + " 0 0 " + n(500 * t) +
+                                " 0\n8 1 sda1 1 0 1 0 1 0 1 0 0 1 1\n7 0 loop0 1 0 1 0 1 0 1 0 0 1 1\n");
     write("proc/net/dev", "  lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  eth0: " + n(1000 * t) + " " + n(10 * t) +
                               " 0 0 0 0 0 0 " + n(3000 * t) + " " + n(30 * t) + " 0 0 0 0 0 0\n");
   }
 
  private:
   // Files are kept open by the sampler, so they are rewritten in place.
-  void write(const fs::path& path, const std::string& text) { std::ofstream(root_ / path, std::ios::trunc) << text; }
+  void write(const fs::path& path, const std::string& text) {
+    std::ofstream(root_ / path, std::ios::trunc) << text;
+  }
   fs::path root_;
 };
 
@@ -61,7 +65,8 @@ std::map<std::string, double> values_of(const Measurement& m) {
   std::map<std::string, double> values;
   MeasurementView view(m.ts_ms(), m.encoded());
   while (const auto v = view.next())
-    values[std::string(v->name)] = v->kind == MeasurementValue::Kind::integer ? static_cast<double>(v->integer) : v->number;
+    values[std::string(v->name)] =
+        v->kind == MeasurementValue::Kind::integer ? static_cast<double>(v->integer) : v->number;
   return values;
 }
 
@@ -99,7 +104,8 @@ TEST(HostSampler, leaves_out_partitions_loop_devices_and_the_loopback) {
     sampler.sample(HostSampler::Clock::time_point{1h + 1s * i}, m);
   }
   for (const auto& [name, value] : values_of(m)) {
-    EXPECT_FALSE(name.starts_with("disk_sda1") || name.starts_with("disk_loop") || name.starts_with("net_lo")) << name;
+    EXPECT_FALSE(name.starts_with("disk_sda1") || name.starts_with("disk_loop") || name.starts_with("net_lo"))
+        << name;
   }
 }
 

@@ -1,8 +1,9 @@
 #include "telemetry/json_text.hpp"
 
 #include <array>
-#include <boost/json/basic_parser_impl.hpp>
 #include <charconv>
+
+#include <boost/json/basic_parser_impl.hpp>
 
 namespace fulmar::telemetry {
 namespace {

@@ -14,7 +14,8 @@ using Kind = MeasurementValue::Kind;
 
 std::uint8_t code(Kind kind) { return static_cast<std::uint8_t>(kind); }
 
-void write_entry(std::byte* at, std::string_view name, std::uint8_t kind, const void* data, std::size_t size) {
+void write_entry(std::byte* at, std::string_view name, std::uint8_t kind, const void* data,
+                 std::size_t size) {
   const auto name_size = static_cast<std::uint16_t>(name.size());
   const auto value_size = static_cast<std::uint32_t>(size);
   std::memcpy(at, &kind, 1);
@@ -34,7 +35,8 @@ T read(const std::byte* at) {
 }  // namespace
 
 void Measurement::append(std::string_view name, std::uint8_t kind, const void* data, std::size_t size) {
-  if (name.size() > std::numeric_limits<std::uint16_t>::max() || size > std::numeric_limits<std::uint32_t>::max())
+  if (name.size() > std::numeric_limits<std::uint16_t>::max() ||
+      size > std::numeric_limits<std::uint32_t>::max())
     return;
   const std::size_t need = entry_head + name.size() + size;
   if (spill_.empty() && need <= inline_.size() - size_) {

@@ -39,7 +39,10 @@ TEST(Measurement, gives_back_every_kind_of_value_in_the_order_of_add) {
 
 TEST(Measurement, leaves_out_nan_and_infinities) {
   Measurement m;
-  m.add("nan", std::nan("")).add("inf", std::numeric_limits<double>::infinity()).add("f", -INFINITY).add("ok", 1.0);
+  m.add("nan", std::nan(""))
+      .add("inf", std::numeric_limits<double>::infinity())
+      .add("f", -INFINITY)
+      .add("ok", 1.0);
   const auto v = values_of(m);
   ASSERT_EQ(v.size(), 1u);
   EXPECT_EQ(v[0].name, "ok");

@@ -9,10 +9,11 @@
 namespace fulmar::telemetry {
 namespace {
 
-constexpr std::size_t last_batch_shown = 160;       // bytes
-constexpr std::uint64_t fields_judged_after = 100;  // records
+constexpr std::size_t last_batch_shown = 160;             // bytes
+constexpr std::uint64_t fields_judged_after = 100;        // records
 constexpr std::chrono::milliseconds retry_interval{100};  // when the client is full and nobody rings
-constexpr std::chrono::microseconds commit_wait{50};      // for a producer that was interrupted between reserve and commit
+constexpr std::chrono::microseconds commit_wait{
+    50};  // for a producer that was interrupted between reserve and commit
 
 std::size_t ring_bytes(const TelemetryConfig& config) {
   if (config.queue_bytes) return config.queue_bytes;
@@ -54,7 +55,8 @@ bool Pipeline::record(std::int64_t ts_ms, BytesView values) {
   std::byte* block = ring_.try_reserve(sizeof(BlockHead) + values.size(), &number);
   if (!block) {
     queue_full_.fetch_add(1, std::memory_order_relaxed);
-    if (wake_at_.load(std::memory_order_relaxed) != never) bell_.ring();  // full of bytes before it is full of records
+    if (wake_at_.load(std::memory_order_relaxed) != never)
+      bell_.ring();  // full of bytes before it is full of records
     return false;
   }
   new (block) BlockHead{ts_ms ? ts_ms : wall_clock_ms(), static_cast<std::uint32_t>(values.size()), false};
@@ -89,7 +91,8 @@ bool Pipeline::flush(Clock::time_point deadline) {
   changed_.wait_until(lock, deadline, [&] { return barriers_met_ >= barrier || sender_done_; });
   if (barriers_met_ < barrier) return false;
   const std::uint64_t last = last_batch_number_;
-  return changed_.wait_until(lock, deadline, [&] { return outstanding_.empty() || *outstanding_.begin() > last; });
+  return changed_.wait_until(lock, deadline,
+                             [&] { return outstanding_.empty() || *outstanding_.begin() > last; });
 }
 
 TelemetryStats Pipeline::stop(Clock::time_point deadline) {
@@ -235,9 +238,9 @@ bool Pipeline::hand_over() {
     number = last_batch_number_ + 1;
     outstanding_.insert(number);  // its outcome may arrive before publish_ returns
   }
-  const auto accepted =
-      publish_(config_.topic, as_bytes(payload), {.qos = config_.qos},
-               [self = shared_from_this(), number, records](const Delivery& d) { self->settle(number, records, d); });
+  const auto accepted = publish_(
+      config_.topic, as_bytes(payload), {.qos = config_.qos},
+      [self = shared_from_this(), number, records](const Delivery& d) { self->settle(number, records, d); });
   if (accepted) {
     handed_records_.fetch_add(records, std::memory_order_release);
     handed_batches_.fetch_add(1, std::memory_order_release);
@@ -251,15 +254,17 @@ bool Pipeline::hand_over() {
     outstanding_.erase(number);
     changed_.notify_all();
   }
-  if (!accepted && (accepted.error().code == Errc::outbox_full || accepted.error().code == Errc::shutting_down)) {
+  if (!accepted &&
+      (accepted.error().code == Errc::outbox_full || accepted.error().code == Errc::shutting_down)) {
     client_gone_.store(accepted.error().code == Errc::shutting_down, std::memory_order_relaxed);
     if (!blocked_.exchange(true, std::memory_order_seq_cst))
-      log(LogLevel::warning, "the client takes no batch now (" + accepted.error().message + "); records wait in the queue of " +
-                                 std::to_string(config_.queue_capacity));
+      log(LogLevel::warning, "the client takes no batch now (" + accepted.error().message +
+                                 "); records wait in the queue of " + std::to_string(config_.queue_capacity));
     return false;
   }
   if (!accepted) give_up_batch(accepted.error());
-  if (blocked_.exchange(false, std::memory_order_relaxed)) log(LogLevel::info, "the client takes batches again");
+  if (blocked_.exchange(false, std::memory_order_relaxed))
+    log(LogLevel::info, "the client takes batches again");
   batch_.reset();
   return true;
 }
@@ -268,8 +273,9 @@ void Pipeline::give_up_batch(const Error& error) {
   refused_records_.fetch_add(batch_.count(), std::memory_order_release);
   const std::uint64_t batches = refused_batches_.fetch_add(1, std::memory_order_release) + 1;
   if ((batches & (batches - 1)) != 0) return;  // the 1st, 2nd, 4th, 8th ...
-  log(LogLevel::error, "batch of " + std::to_string(batch_.count()) + " records (" + std::to_string(batch_.bytes()) +
-                           " bytes) dropped: " + error.message + " (" + std::to_string(batches) + " so far)");
+  log(LogLevel::error, "batch of " + std::to_string(batch_.count()) + " records (" +
+                           std::to_string(batch_.bytes()) + " bytes) dropped: " + error.message + " (" +
+                           std::to_string(batches) + " so far)");
 }
 
 void Pipeline::sleep() {
@@ -299,9 +305,8 @@ std::uint64_t Pipeline::records_until_wake() const {
   const double by_batch_bytes = std::max(room / record, 1.0);
   const double by_queue_bytes = std::max(static_cast<double>(ring_.capacity_bytes()) / 4 / record, 1.0);
   const auto by_bytes = static_cast<std::uint64_t>(std::min(by_batch_bytes, by_queue_bytes));
-  return std::max<std::uint64_t>(
-      1, std::min({std::uint64_t{config_.batch_size - batch_.count()}, by_bytes,
-                   std::uint64_t{config_.queue_capacity / 2}}));
+  return std::max<std::uint64_t>(1, std::min({std::uint64_t{config_.batch_size - batch_.count()}, by_bytes,
+                                              std::uint64_t{config_.queue_capacity / 2}}));
 }
 
 void Pipeline::warn_of_missing_fields() {
@@ -330,10 +335,11 @@ void Pipeline::settle(std::uint64_t batch, std::uint64_t records, const Delivery
       refused_records_.fetch_add(records, std::memory_order_release);
       const std::uint64_t batches = refused_batches_.fetch_add(1, std::memory_order_release) + 1;
       if ((batches & (batches - 1)) == 0)  // the 1st, 2nd, 4th, 8th ...
-        log(LogLevel::error, "the server refused a batch of " + std::to_string(records) + " records for '" + config_.topic +
-                                 "': " + std::string(to_string(static_cast<mqtt::ReasonCode>(delivery.reason_code))) +
-                                 " (reason code " + std::to_string(delivery.reason_code) + "); dropped (" +
-                                 std::to_string(batches) + " so far)");
+        log(LogLevel::error,
+            "the server refused a batch of " + std::to_string(records) + " records for '" + config_.topic +
+                "': " + std::string(to_string(static_cast<mqtt::ReasonCode>(delivery.reason_code))) +
+                " (reason code " + std::to_string(delivery.reason_code) + "); dropped (" +
+                std::to_string(batches) + " so far)");
       break;
     }
     case Delivery::Outcome::expired:

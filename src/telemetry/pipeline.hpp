@@ -107,7 +107,7 @@ class Pipeline : public std::enable_shared_from_this<Pipeline> {
   std::uint64_t last_batch_number_ = 0;
   std::set<std::uint64_t> outstanding_;  // numbers of the batches without an outcome
   std::uint64_t barriers_issued_ = 0;
-  std::uint64_t barriers_met_ = 0;       // the highest that the sender has come across
+  std::uint64_t barriers_met_ = 0;  // the highest that the sender has come across
   bool sender_done_ = false;
   std::string last_batch_;
   std::uint64_t last_batch_records_ = 0, last_batch_bytes_ = 0;

@@ -169,7 +169,8 @@ TEST(Pipeline, fills_in_the_timestamp_only_when_it_is_absent) {
   Rig rig;
   rig.pipeline->start();
   const auto now_ms = [] {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
         .count();
   };
   const auto before = now_ms();
@@ -241,7 +242,9 @@ TEST(Pipeline, a_batch_refused_for_good_is_counted_and_does_not_stop_those_behin
   auto config = patient();
   config.batch_size = 10;
   std::atomic<int> errors{0};
-  config.log = [&](LogLevel level, std::string_view, std::string_view) { errors += level == LogLevel::error; };
+  config.log = [&](LogLevel level, std::string_view, std::string_view) {
+    errors += level == LogLevel::error;
+  };
   Rig rig(config);
   rig.client.answer(FakeClient::Answer::refuse);
   rig.pipeline->start();

@@ -99,8 +99,19 @@ bool parse_meminfo(std::string_view text, MemoryInfo& memory) {
 
 void parse_diskstats(std::string_view text, std::vector<DiskCounters>& disks) {
   constexpr std::uint64_t sector = 512;  // in this file, whatever the disk's own
-  enum { reads, merged_reads, sectors_read, ms_reading, writes, merged_writes, sectors_written, ms_writing, in_flight,
-         ms_busy, columns };
+  enum {
+    reads,
+    merged_reads,
+    sectors_read,
+    ms_reading,
+    writes,
+    merged_writes,
+    sectors_written,
+    ms_writing,
+    in_flight,
+    ms_busy,
+    columns
+  };
   disks.clear();
   while (!text.empty()) {
     std::string_view line = next_line(text);
@@ -109,7 +120,8 @@ void parse_diskstats(std::string_view text, std::vector<DiskCounters>& disks) {
     const std::string_view name = next_word(line);
     std::array<std::uint64_t, columns> v{};
     if (name.empty() || read_numbers(line, v) < columns) continue;
-    disks.push_back({name, v[reads], v[sectors_read] * sector, v[writes], v[sectors_written] * sector, v[ms_busy]});
+    disks.push_back(
+        {name, v[reads], v[sectors_read] * sector, v[writes], v[sectors_written] * sector, v[ms_busy]});
   }
 }
 
@@ -130,7 +142,8 @@ void parse_net_dev(std::string_view text, std::vector<NetworkCounters>& interfac
 
 bool is_virtual_interface(std::string_view name) {
   constexpr std::array<std::string_view, 4> prefixes{"veth", "ifb", "dummy", "br-"};
-  return name == "lo" || std::ranges::any_of(prefixes, [&](std::string_view p) { return name.starts_with(p); });
+  return name == "lo" ||
+         std::ranges::any_of(prefixes, [&](std::string_view p) { return name.starts_with(p); });
 }
 
 bool parse_temperature(std::string_view text, double& celsius) {

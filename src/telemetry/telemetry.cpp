@@ -10,16 +10,18 @@ namespace {
 
 using Clock = telemetry::Pipeline::Clock;
 
-void check_range(std::vector<std::string>& problems, std::string_view field, std::uint64_t value, std::uint64_t min,
-                 std::uint64_t max) {
+void check_range(std::vector<std::string>& problems, std::string_view field, std::uint64_t value,
+                 std::uint64_t min, std::uint64_t max) {
   if (value < min || value > max)
-    problems.push_back(std::string(field) + " = " + std::to_string(value) + " is out of range: " + std::to_string(min) +
-                       " to " + std::to_string(max));
+    problems.push_back(std::string(field) + " = " + std::to_string(value) +
+                       " is out of range: " + std::to_string(min) + " to " + std::to_string(max));
 }
 
 void check_topic(std::vector<std::string>& problems, std::string_view field, const std::string& topic) {
-  if (topic.empty() || topic.size() > 65'535 || topic.find_first_of(std::string_view("+#\0", 3)) != std::string::npos)
-    problems.push_back(std::string(field) + " = \"" + topic + "\" is no topic: 1 to 65535 bytes without +, # and NUL");
+  if (topic.empty() || topic.size() > 65'535 ||
+      topic.find_first_of(std::string_view("+#\0", 3)) != std::string::npos)
+    problems.push_back(std::string(field) + " = \"" + topic +
+                       "\" is no topic: 1 to 65535 bytes without +, # and NUL");
 }
 
 std::string all(const std::vector<std::string>& problems) {
@@ -36,11 +38,13 @@ std::vector<std::string> TelemetryConfig::problems() const {
   check_topic(found, "attributes_topic", attributes_topic);
   check_range(found, "qos", static_cast<std::uint64_t>(qos), 0, 1);
   check_range(found, "queue_capacity", queue_capacity, 2, std::uint64_t{1} << 24);
-  if (queue_bytes != 0) check_range(found, "queue_bytes", queue_bytes, std::uint64_t{1} << 20, std::uint64_t{16} << 30);
+  if (queue_bytes != 0)
+    check_range(found, "queue_bytes", queue_bytes, std::uint64_t{1} << 20, std::uint64_t{16} << 30);
   check_range(found, "batch_size", batch_size, 1, 10'000);
   check_range(found, "batch_bytes", batch_bytes, 1'000, std::uint64_t{16} << 20);
   if (batch_interval < std::chrono::milliseconds(10) || batch_interval > std::chrono::hours(1))
-    found.push_back("batch_interval = " + std::to_string(batch_interval.count()) + " ms is out of range: 10 ms to 1 h");
+    found.push_back("batch_interval = " + std::to_string(batch_interval.count()) +
+                    " ms is out of range: 10 ms to 1 h");
   return found;
 }
 
@@ -49,7 +53,8 @@ class Telemetry::Impl {
   Impl(Client& client, TelemetryConfig config) : client_(client), config_(std::move(config)) {
     if (const auto found = config_.problems(); !found.empty()) throw std::invalid_argument(all(found));
     pipeline_ = std::make_shared<telemetry::Pipeline>(
-        [&client](std::string_view topic, BytesView payload, const PublishOptions& options, DeliveryHandler handler) {
+        [&client](std::string_view topic, BytesView payload, const PublishOptions& options,
+                  DeliveryHandler handler) {
           return client.publish(topic, payload, options, std::move(handler));
         },
         config_);
@@ -72,13 +77,17 @@ bool Telemetry::record(const Measurement& measurement) {
 Result<MessageId> Telemetry::publish_attributes(const Measurement& attributes) {
   std::string payload;
   Measurement scratch;
-  telemetry::append_values_object(payload, telemetry::without_invalid_json({0, attributes.encoded()}, scratch));
-  return impl_->client_.publish(impl_->config_.attributes_topic, std::string_view(payload), {.qos = impl_->config_.qos});
+  telemetry::append_values_object(payload,
+                                  telemetry::without_invalid_json({0, attributes.encoded()}, scratch));
+  return impl_->client_.publish(impl_->config_.attributes_topic, std::string_view(payload),
+                                {.qos = impl_->config_.qos});
 }
 
 void Telemetry::start() { impl_->pipeline_->start(); }
 
-bool Telemetry::flush(std::chrono::milliseconds deadline) { return impl_->pipeline_->flush(Clock::now() + deadline); }
+bool Telemetry::flush(std::chrono::milliseconds deadline) {
+  return impl_->pipeline_->flush(Clock::now() + deadline);
+}
 
 TelemetryStats Telemetry::stop(std::chrono::milliseconds deadline) {
   return impl_->pipeline_->stop(Clock::now() + deadline);

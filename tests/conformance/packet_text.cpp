@@ -65,9 +65,9 @@ string render(const PropertiesView& properties) {
     if (text.size() > 2) text += ' ';
     text += string(name_of(property.id)) + '=';
     switch (kind_of(property.id)) {
-      case PropertyKind::string_pair: text += quoted(property.name) + ':' + quoted(property.text); break;
+      case PropertyKind::string_pair: text += in_quotes(property.name) + ':' + in_quotes(property.text); break;
       case PropertyKind::string:
-      case PropertyKind::binary: text += quoted(property.text); break;
+      case PropertyKind::binary: text += in_quotes(property.text); break;
       default: text += std::to_string(property.number); break;
     }
   }
@@ -84,15 +84,15 @@ struct Renderer {
 
   string operator()(const ConnectView& p) const {
     string text = p.version == ProtocolVersion::v5 ? "CONNECT 5" : "CONNECT 3.1.1";
-    text += flag(p.clean_start, "clean") + number("keepalive", p.keepalive_s) + " client=" + quoted(p.client_id);
+    text += flag(p.clean_start, "clean") + number("keepalive", p.keepalive_s) + " client=" + in_quotes(p.client_id);
     text += render(p.properties);
     if (p.will) {
       text += " will(" + qos_text(p.will->qos).substr(1) + flag(p.will->retain, "retain") +
-              " topic=" + quoted(p.will->topic) + " payload=" + quoted(as_text(p.will->payload)) +
+              " topic=" + in_quotes(p.will->topic) + " payload=" + in_quotes(as_text(p.will->payload)) +
               render(p.will->properties) + ')';
     }
-    if (p.username) text += " user=" + quoted(*p.username);
-    if (p.password) text += " password=" + quoted(as_text(*p.password));
+    if (p.username) text += " user=" + in_quotes(*p.username);
+    if (p.password) text += " password=" + in_quotes(as_text(*p.password));
     return text;
   }
   string operator()(const ConnackView& p) const {
@@ -100,8 +100,8 @@ struct Renderer {
   }
   string operator()(const PublishView& p) const {
     return "PUBLISH" + qos_text(p.qos) + flag(p.dup, "dup") + flag(p.retain, "retain") +
-           (p.qos == QoS::at_most_once ? "" : number("id", p.packet_id)) + " topic=" + quoted(p.topic) +
-           " payload=" + quoted(as_text(p.payload)) + render(p.properties);
+           (p.qos == QoS::at_most_once ? "" : number("id", p.packet_id)) + " topic=" + in_quotes(p.topic) +
+           " payload=" + in_quotes(as_text(p.payload)) + render(p.properties);
   }
   string operator()(const AckView& p) const {
     return string(to_string(p.type)) + number("id", p.packet_id) + code(p.reason) + render(p.properties);
@@ -109,7 +109,7 @@ struct Renderer {
   string operator()(const SubscribeView& p) const {
     string text = "SUBSCRIBE" + number("id", p.packet_id) + render(p.properties);
     for (const auto& item : p.filters) {
-      text += ' ' + quoted(item.filter) + qos_text(item.qos) + flag(item.no_local, "no_local") +
+      text += ' ' + in_quotes(item.filter) + qos_text(item.qos) + flag(item.no_local, "no_local") +
               flag(item.retain_as_published, "as_published");
       if (item.retain_handling != RetainHandling::send) {
         text += number("handling", static_cast<unsigned>(item.retain_handling));
@@ -119,7 +119,7 @@ struct Renderer {
   }
   string operator()(const UnsubscribeView& p) const {
     string text = "UNSUBSCRIBE" + number("id", p.packet_id) + render(p.properties);
-    for (const auto filter : p.filters) text += ' ' + quoted(filter);
+    for (const auto filter : p.filters) text += ' ' + in_quotes(filter);
     return text;
   }
   string operator()(const SubackView& p) const {
@@ -141,7 +141,7 @@ struct EventRenderer {
   string operator()(std::monostate) const { return "nothing"; }
   string operator()(const Connected& e) const {
     string text = "connected" + flag(e.session_present, "session");
-    if (!e.assigned_client_id.empty()) text += " client=" + quoted(e.assigned_client_id);
+    if (!e.assigned_client_id.empty()) text += " client=" + in_quotes(e.assigned_client_id);
     return text + render(e.properties);
   }
   string operator()(const Refused& e) const {
@@ -179,7 +179,7 @@ struct EventRenderer {
 string render(const PacketView& packet, ProtocolVersion version) { return std::visit(Renderer{version}, packet); }
 string render(const Event& event) { return std::visit(EventRenderer(), event); }
 
-string quoted(std::string_view text) {
+string in_quotes(std::string_view text) {
   string result = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') {

@@ -17,7 +17,7 @@ std::string render(const PacketView& packet, ProtocolVersion version);
 // received PUBLISH ..., violation topic_alias_zero 0x94, ...
 std::string render(const Event& event);
 
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 std::string hex_byte(unsigned value);  // "0x94"
 
 // The enumerators' own names: "topic_alias_zero".

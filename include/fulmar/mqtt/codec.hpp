@@ -36,7 +36,8 @@ struct Frame {
 
 // Cuts the first packet off `bytes`. Flags, length and size limit are checked as soon as they are there, so that a bad
 // header is refused without waiting for its body [MQTT-2.1.3-1, MQTT-1.5.5-1, MQTT-3.1.2-24].
-DecodeError next_frame(BytesView bytes, ProtocolVersion version, std::uint32_t maximum_packet_size, Frame& frame);
+DecodeError next_frame(BytesView bytes, ProtocolVersion version, std::uint32_t maximum_packet_size,
+                       Frame& frame);
 
 // --- decoding one packet --------------------------------------------------------------------------------------------
 // `frame` is of that type; the content of `view` is unspecified after an error. CONNECT brings its own version.

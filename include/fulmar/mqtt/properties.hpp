@@ -18,7 +18,16 @@
 namespace fulmar::mqtt {
 
 // [MQTT5 1.5]
-enum class PropertyKind : std::uint8_t { none, byte, two_bytes, four_bytes, variable, string, binary, string_pair };
+enum class PropertyKind : std::uint8_t {
+  none,
+  byte,
+  two_bytes,
+  four_bytes,
+  variable,
+  string,
+  binary,
+  string_pair
+};
 
 // How the value of `id` is encoded; `none` for identifiers that MQTT 5.0 does not know.
 PropertyKind kind_of(PropertyId id);

@@ -42,12 +42,13 @@ struct SharedPayload {
 };
 
 struct RecordHeader {
-  std::uint64_t sequence = 0;      // identity of the message; grows in the order of acceptance
-  std::uint64_t token = 0;         // the owner's own; comes back in the completion
-  std::int64_t accepted_ns = 0;    // steady clock at acceptance; 0 when neither expiry nor age is asked for
+  std::uint64_t sequence = 0;    // identity of the message; grows in the order of acceptance
+  std::uint64_t token = 0;       // the owner's own; comes back in the completion
+  std::int64_t accepted_ns = 0;  // steady clock at acceptance; 0 when neither expiry nor age is asked for
   std::uint32_t expiry_s = no_expiry;  // message expiry interval, from acceptance
   std::uint32_t payload_size = 0;
-  std::uint32_t properties_size = 0;  // encoded MQTT 5.0 properties, without message expiry interval and topic alias
+  std::uint32_t properties_size =
+      0;  // encoded MQTT 5.0 properties, without message expiry interval and topic alias
   std::uint16_t topic_size = 0;
   QoS qos = QoS::at_most_once;
   bool retain : 1 = false;
@@ -59,8 +60,8 @@ static_assert(sizeof(RecordHeader) == 40);
 struct RecordParts {
   std::string_view topic;
   BytesView properties;
-  BytesView payload;                         // ignored when `shared` is set
-  SharedPayload* shared = nullptr;           // one reference passes to the record
+  BytesView payload;                // ignored when `shared` is set
+  SharedPayload* shared = nullptr;  // one reference passes to the record
   QoS qos = QoS::at_most_once;
   bool retain = false;
   std::uint32_t expiry_s = no_expiry;
@@ -84,12 +85,14 @@ class RecordView {
   }
   BytesView payload() const {
     if (const auto* shared = shared_payload()) return {shared->bytes.get(), shared->size};
-    return {block_ + sizeof(RecordHeader) + header().topic_size + header().properties_size, header().payload_size};
+    return {block_ + sizeof(RecordHeader) + header().topic_size + header().properties_size,
+            header().payload_size};
   }
   SharedPayload* shared_payload() const {
     if (!header().payload_by_reference) return nullptr;
     SharedPayload* shared = nullptr;
-    std::memcpy(&shared, block_ + aligned(sizeof(RecordHeader) + header().topic_size + header().properties_size),
+    std::memcpy(&shared,
+                block_ + aligned(sizeof(RecordHeader) + header().topic_size + header().properties_size),
                 sizeof shared);
     return shared;
   }
@@ -100,12 +103,14 @@ class RecordView {
   const std::byte* block() const { return block_; }
 
   static constexpr std::size_t aligned(std::size_t size) { return (size + 7) & ~std::size_t{7}; }
-  static constexpr std::size_t size_for(std::size_t topic, std::size_t properties, std::size_t payload, bool shared) {
+  static constexpr std::size_t size_for(std::size_t topic, std::size_t properties, std::size_t payload,
+                                        bool shared) {
     const std::size_t head = sizeof(RecordHeader) + topic + properties;
     return shared ? aligned(head) + sizeof(SharedPayload*) : aligned(head + payload);
   }
   static std::size_t size_for(const RecordParts& parts) {
-    return size_for(parts.topic.size(), parts.properties.size(), parts.payload.size(), parts.shared != nullptr);
+    return size_for(parts.topic.size(), parts.properties.size(), parts.payload.size(),
+                    parts.shared != nullptr);
   }
 
  private:

@@ -51,28 +51,30 @@ struct Will {
   std::vector<std::byte> payload;
   QoS qos = QoS::at_most_once;
   bool retain = false;
-  std::uint32_t delay_s = 0;           // 5.0
-  std::vector<std::byte> properties;   // 5.0, encoded, without the will delay interval
+  std::uint32_t delay_s = 0;          // 5.0
+  std::vector<std::byte> properties;  // 5.0, encoded, without the will delay interval
 };
 
 struct SessionConfig {
   ProtocolVersion version = ProtocolVersion::v5;
   std::string client_id;
   std::optional<std::string> username;
-  std::optional<std::string> password;      // any bytes
-  bool clean_start = true;                  // on the first connect; later connects resume what this object still holds
-  std::uint32_t session_expiry_s = 0;       // 5.0
-  std::uint16_t keepalive_s = 60;           // 0 = off
-  std::uint16_t receive_maximum = 65'535;   // 1..65535: unacknowledged inbound QoS 1 and 2
-  std::uint16_t max_inflight = 1'024;       // 1..65535: unacknowledged outbound QoS 1 and 2
+  std::optional<std::string> password;  // any bytes
+  bool clean_start = true;  // on the first connect; later connects resume what this object still holds
+  std::uint32_t session_expiry_s = 0;              // 5.0
+  std::uint16_t keepalive_s = 60;                  // 0 = off
+  std::uint16_t receive_maximum = 65'535;          // 1..65535: unacknowledged inbound QoS 1 and 2
+  std::uint16_t max_inflight = 1'024;              // 1..65535: unacknowledged outbound QoS 1 and 2
   std::uint32_t maximum_packet_size = 256u << 20;  // inbound; advertised in 5.0, enforced always
-  std::uint16_t topic_alias_maximum = 0;    // inbound aliases the server may use
+  std::uint16_t topic_alias_maximum = 0;           // inbound aliases the server may use
   std::optional<Will> will;
   // A persistent session that a former process left at the server is taken over on the first connect without clean start;
   // false: closed as a protocol violation, and the next connect asks for a clean start [MQTT-3.2.2-4].
   bool adopt_session = true;
-  bool request_problem_information = true;  // 5.0: reason strings and user properties on any packet [MQTT-3.1.2-29]
-  std::vector<std::byte> connect_properties;  // 5.0, encoded: more properties of CONNECT, e.g. user properties
+  bool request_problem_information =
+      true;  // 5.0: reason strings and user properties on any packet [MQTT-3.1.2-29]
+  std::vector<std::byte>
+      connect_properties;  // 5.0, encoded: more properties of CONNECT, e.g. user properties
   std::optional<std::string> authentication_method;  // 5.0: enhanced authentication [MQTT5 4.12]
   std::vector<std::byte> authentication_data;        // 5.0, only with a method
 };
@@ -117,8 +119,8 @@ struct Received {
 enum class Outcome : std::uint8_t {
   sent,          // QoS 0: written to a transmit buffer
   acknowledged,  // QoS 1: PUBACK; QoS 2: PUBCOMP
-  refused,       // the server answered with a reason code >= 0x80, or the message cannot be sent to this server
-  expired,       // its message expiry interval passed before it was sent
+  refused,  // the server answered with a reason code >= 0x80, or the message cannot be sent to this server
+  expired,  // its message expiry interval passed before it was sent
 };
 
 struct Completed {
@@ -155,8 +157,8 @@ struct Authentication {
   PropertiesView properties;
 };
 
-using Event = std::variant<std::monostate, Connected, Refused, Received, Completed, SubscriptionAcknowledged, Closing,
-                           Authentication>;
+using Event = std::variant<std::monostate, Connected, Refused, Received, Completed, SubscriptionAcknowledged,
+                           Closing, Authentication>;
 
 class Session {
  public:
@@ -224,8 +226,8 @@ class Session {
   void forget_session();
 
   struct Counts {
-    std::size_t queued = 0;     // accepted, not yet transmitted once
-    std::size_t in_flight = 0;  // QoS 1 and 2 transmitted and not completed
+    std::size_t queued = 0;          // accepted, not yet transmitted once
+    std::size_t in_flight = 0;       // QoS 1 and 2 transmitted and not completed
     std::size_t unacknowledged = 0;  // inbound QoS 1 and 2 whose exchange is not over
     // totals since construction
     std::uint64_t publishes_sent = 0;    // PUBLISH packets, re-sends included
