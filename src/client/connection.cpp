@@ -23,6 +23,7 @@ namespace {
 constexpr std::size_t buffer_size = std::size_t{64} << 10;  // one send: larger ones are slower again
 constexpr std::size_t rx_keep_max = std::size_t{1} << 20;
 constexpr std::size_t filters_per_packet = 100;
+constexpr auto linger_max = std::chrono::milliseconds(200);
 // Fixed header, packet identifier, properties, and length and options of one filter take no more.
 constexpr std::size_t request_overhead = 19;
 
@@ -216,8 +217,21 @@ void Connection::on_open_failed(const std::string& why) {
 }
 
 void Connection::on_lost(const std::string& why) {
-  link_down(endpoint().name() + ": " + why, {});
+  link_down(lingering_ ? closing_why_ : endpoint().name() + ": " + why, {});
   turn();
+}
+
+// The server closes the connection when it has read DISCONNECT [MQTT-3.14.4-3]; closing before that could take our last
+// acknowledgements and messages from it.
+void Connection::linger() {
+  if (lingering_) return;
+  lingering_ = true;
+  held_.reset();
+  unacknowledged_.clear();
+  stop_deadline_ = std::min(stop_deadline_.value_or(Instant::max()), Clock::now() + linger_max);
+  transport_->finish_sending();
+  if (!reading_) transport_->read_some(asio::buffer(rx_));
+  reading_ = true;
 }
 
 void Connection::drop_link() {
@@ -229,7 +243,7 @@ void Connection::drop_link() {
     held_.reset();
     session_.hold_input(false, Clock::now());
   }
-  rx_presented_ = reading_ = writing_ = false;
+  rx_presented_ = reading_ = writing_ = lingering_ = false;
   rx_end_ = tx_begin_ = tx_end_ = 0;
   // What was asked and not answered is asked again, by what is wanted then.
   requested_.clear();
@@ -340,6 +354,11 @@ void Connection::turn() {
   outbox_flag_.awake();
   control_flag_.awake();
   take_commands();
+  if (lingering_) {
+    check_waiters();
+    arm_timer(Clock::now());
+    return sleep_or_turn_again();
+  }
   take_acknowledgements();
   if (held_ && dispatcher_.deliver(*held_)) {
     const auto message = *std::exchange(held_, std::nullopt);
@@ -351,9 +370,15 @@ void Connection::turn() {
   const auto now = Clock::now();
   if (transport_ && phase_ >= Phase::greeting) fill_and_write(now);
   pump();
-  if (transport_ && !writing_ && session_.should_close()) link_down(closing_why_, closing_code_);
+  if (transport_ && !writing_ && session_.should_close()) {
+    if (stopping_ && phase_ == Phase::up) {
+      linger();
+    } else {
+      link_down(closing_why_, closing_code_);
+    }
+  }
   if (phase_ == Phase::finished) return;
-  read_more();
+  if (!lingering_) read_more();
   const auto counts = session_.counts();
   counters_.in_flight.store(counts.in_flight, std::memory_order_relaxed);
   counters_.sent.store(counts.publishes_sent, std::memory_order_relaxed);
@@ -471,8 +496,9 @@ void Connection::on_written(std::size_t size) {
 }
 
 void Connection::on_read(std::size_t size) {
-  reading_ = false;
   Counters::add(counters_.bytes_in, size);
+  if (lingering_) return transport_->read_some(asio::buffer(rx_));
+  reading_ = false;
   rx_end_ += size;
   session_.receive({rx_.data(), rx_end_}, Clock::now());
   rx_presented_ = true;
@@ -695,7 +721,9 @@ void Connection::arm_timer(Instant now) {
 void Connection::on_timer() {
   timer_armed_.reset();
   const auto now = Clock::now();
-  if (stop_deadline_ && now >= *stop_deadline_) return finish("shut down before the server had taken everything");
+  if (stop_deadline_ && now >= *stop_deadline_) {
+    return finish(lingering_ ? closing_why_ : "shut down before the server had taken everything");
+  }
   if (attempt_deadline_ && now >= *attempt_deadline_) {
     std::string why = endpoint().name();
     if (phase_ == Phase::resolving) {

@@ -134,6 +134,7 @@ class Connection final : private net::Transport::Listener {
   void attempt();
   void attempt_failed(const std::string& why, std::optional<std::uint8_t> reason_code, bool permanent);
   void link_down(const std::string& why, std::optional<std::uint8_t> reason_code);
+  void linger();
   void drop_link();
   void retry_later(const std::string& why, std::optional<std::uint8_t> reason_code, bool permanent);
   void set_state(ConnectionState state, const std::string& reason, std::optional<std::uint8_t> reason_code = {},
@@ -202,6 +203,7 @@ class Connection final : private net::Transport::Listener {
   std::optional<Instant> attempt_deadline_, retry_at_, stop_deadline_;
   Instant up_since_{};
   bool stopping_ = false;
+  bool lingering_ = false;  // DISCONNECT is written; what still comes is thrown away until the server closes
   bool turn_posted_ = false;
   std::string closing_why_;  // why the session asked to close the link
   std::optional<std::uint8_t> closing_code_;

@@ -96,14 +96,14 @@ class Log {
   }
   // Waits until all that was logged is written. Only when nobody logs any more.
   void close() {
+    pool_.reset();  // its thread writes what is queued and ends
     logger_.reset();
-    pool_.reset();
   }
 
  private:
-  std::shared_ptr<spdlog::details::thread_pool> pool_;
   std::shared_ptr<spdlog::sinks::ringbuffer_sink_mt> recent_;
   std::shared_ptr<spdlog::async_logger> logger_;
+  std::shared_ptr<spdlog::details::thread_pool> pool_;  // its thread ends before the logger does
 };
 
 // How fast a pair of counters has been growing of late.

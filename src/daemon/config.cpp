@@ -109,8 +109,8 @@ class Loader {
       const std::string name = section.empty() ? leaf : fmt::format("{}.{}", section, leaf);
       const std::string place =
           fmt::format("{}:{}:{}", file, toml_key.source().begin.line, toml_key.source().begin.column);
-      const bool is_section =
-          std::ranges::any_of(keys_, [&](const Key& k) { return k.section() == name || k.section().starts_with(name + "."); });
+      const bool is_section = std::ranges::any_of(
+          keys_, [&](const Key& k) { return k.section() == name || k.section().starts_with(name + "."); });
       if (is_section && node.is_table()) {
         load_table(*node.as_table(), name, file);
       } else if (const Key* key = find(name)) {

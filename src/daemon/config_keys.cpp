@@ -73,7 +73,7 @@ class Table {
         [member](const Config& c) { return Value(std::chrono::duration<double>(member(c)).count()); });
   }
   Key& text(std::string_view name, std::string expects, auto member,
-            std::function<bool(std::string_view)> valid) {
+            const std::function<bool(std::string_view)>& valid) {
     return add(
         name, Kind::text, std::move(expects),
         [=](Config& c, const Value& v) {
@@ -105,7 +105,7 @@ bool is_topic(std::string_view text) {
          text.find_first_of(std::string_view("+#\0", 3)) == text.npos;
 }
 
-// &member of a part of the configuration, const or not.
+// &member of a part of the configuration, const or not. NOLINTNEXTLINE(bugprone-macro-parentheses): a member's name
 #define FULMAR_AT(path) [](auto& c) -> auto& { return c.path; }
 
 void add_mqtt_keys(Table& t) {

@@ -105,6 +105,23 @@ DecodeError check_connect_flags(unsigned flags, ProtocolVersion version) {
 
 }  // namespace
 
+bool is_listed(PacketType type, Sender sender, ReasonCode code) {
+  const bool client = sender == Sender::client;
+  const CodeSet* codes = nullptr;
+  switch (type) {
+    case PacketType::puback:
+    case PacketType::pubrec: codes = &puback_codes; break;
+    case PacketType::pubrel:
+    case PacketType::pubcomp: codes = &pubrel_codes; break;
+    case PacketType::suback: codes = &suback_codes; break;
+    case PacketType::unsuback: codes = &unsuback_codes; break;
+    case PacketType::disconnect: codes = client ? &disconnect_codes_of_client : &disconnect_codes_of_server; break;
+    case PacketType::auth: codes = client ? &auth_codes_of_client : &auth_codes_of_server; break;
+    default: return false;
+  }
+  return codes->has(static_cast<std::uint8_t>(code));
+}
+
 // --- framing --------------------------------------------------------------------------------------------------------
 
 DecodeError next_frame(BytesView bytes, ProtocolVersion version, std::uint32_t maximum_packet_size,

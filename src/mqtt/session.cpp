@@ -46,7 +46,7 @@ void Session::disconnect(ReasonCode reason) {
   if (impl_->state == State::closed || impl_->state == State::closing) return;
   if (impl_->state == State::connecting) impl_->before_disconnect = 0;
   if (impl_->state == State::connected) impl_->before_disconnect = impl_->pending.size();
-  impl_->disconnect_reason = reason;
+  impl_->disconnect_reason = impl_->sendable(PacketType::disconnect, reason);
   impl_->state = State::closing;
 }
 

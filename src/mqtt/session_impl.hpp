@@ -86,6 +86,8 @@ struct Session::Impl {
   bool queue_request(Packet packet, Kind kind, std::uint64_t token, std::size_t count);
   bool queue_auth(ReasonCode reason, BytesView data);
   void finish_disconnect();
+  // What this connection can say of `reason`: nothing in 3.1.1; in 5.0 only what is listed for the packet.
+  ReasonCode sendable(PacketType type, ReasonCode reason) const;
 
   // --- in
   void receive(BytesView bytes, Instant now);

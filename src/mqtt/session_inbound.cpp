@@ -202,7 +202,7 @@ void Session::Impl::acknowledge(std::uint16_t id, ReasonCode reason) {
   auto* entry = received.find(id);
   if (entry == nullptr || entry->stage != Stage::delivered) return;
   entry->stage = Stage::handled;
-  entry->reason = reason;
+  entry->reason = sendable(entry->exactly_once ? PacketType::pubrec : PacketType::puback, reason);
   send_handled();
 }
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "fulmar/mqtt/topic.hpp"
 #include "mqtt/session_impl.hpp"
 #include "mqtt/wire_writer.hpp"
 
@@ -263,12 +264,18 @@ bool Session::subscribe(std::span<const SubscriptionRequest> filters, std::uint3
 }
 
 bool Session::unsubscribe(std::span<const std::string_view> filters, std::uint64_t token) {
+  for (const auto filter : filters) {
+    if (check_topic_filter(filter) != TopicError::none) return false;
+  }
   return impl_->queue_request(UnsubscribePacket{.packet_id = 0, .properties = {}, .filters = filters},
                               Impl::Kind::unsubscribe, token, filters.size());
 }
 
 ReasonCode Session::subscription_refusal(const SubscriptionRequest& request, std::uint32_t identifier) const {
   const auto& limits = impl_->limits;
+  if (check_topic_filter(request.filter) != TopicError::none) return ReasonCode::topic_filter_invalid;
+  // [MQTT-3.8.3-4]
+  if (impl_->v5() && request.no_local && request.filter.starts_with("$share/")) return ReasonCode::protocol_error;
   if (!limits.wildcard_available && request.filter.find_first_of("+#") != std::string_view::npos) {
     return ReasonCode::wildcard_subscriptions_not_supported;
   }
@@ -305,6 +312,13 @@ bool Session::reauthenticate(BytesView data) {
   if (!impl_->queue_auth(ReasonCode::reauthenticate, data)) return false;
   impl_->auth = Impl::Auth::again;
   return true;
+}
+
+// [MQTT-3.4.2-1, MQTT-3.5.2-1, MQTT-3.14.2-1]
+ReasonCode Session::Impl::sendable(PacketType type, ReasonCode reason) const {
+  if (!v5()) return ReasonCode::success;
+  if (is_listed(type, Sender::client, reason)) return reason;
+  return reason >= ReasonCode::unspecified_error ? ReasonCode::unspecified_error : ReasonCode::success;
 }
 
 // DISCONNECT is the last packet of a connection [MQTT-3.14.4-1].

@@ -114,6 +114,11 @@ void TcpTransport::write_some(asio::const_buffer buffer) {
   });
 }
 
+void TcpTransport::finish_sending() {
+  error_code ignored;  // a connection that is gone already is told of by the read
+  link_->socket.shutdown(tcp::socket::shutdown_send, ignored);
+}
+
 void TcpTransport::close() {
   link_->listener = nullptr;
   error_code ignored;

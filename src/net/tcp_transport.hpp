@@ -17,6 +17,7 @@ class TcpTransport final : public Transport {
   void open(std::vector<boost::asio::ip::tcp::endpoint> addresses, std::chrono::milliseconds attempt_timeout) override;
   void read_some(boost::asio::mutable_buffer buffer) override;
   void write_some(boost::asio::const_buffer buffer) override;
+  void finish_sending() override;
   void close() override;
 
  private:

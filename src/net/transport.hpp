@@ -39,6 +39,9 @@ class Transport {
   virtual void open(std::vector<boost::asio::ip::tcp::endpoint> addresses, std::chrono::milliseconds attempt_timeout) = 0;
   virtual void read_some(boost::asio::mutable_buffer buffer) = 0;
   virtual void write_some(boost::asio::const_buffer buffer) = 0;
+  // Nothing more will be written; reading goes on. A close() with bytes unread resets the connection, and takes away from
+  // the peer what it has not read yet: an orderly end is this, then reading until on_lost, then close().
+  virtual void finish_sending() = 0;
   virtual void close() = 0;
 };
 

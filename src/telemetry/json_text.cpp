@@ -95,7 +95,7 @@ void append_json_string(std::string& out, std::string_view text) {
   while (!text.empty()) {
     std::size_t run = 0;
     while (run < text.size() && plain(static_cast<unsigned char>(text[run]))) ++run;
-    out.append(text.data(), run);
+    out.append(text.substr(0, run));
     text.remove_prefix(run);
     if (text.empty()) break;
     const auto c = static_cast<unsigned char>(text.front());
@@ -103,7 +103,7 @@ void append_json_string(std::string& out, std::string_view text) {
     if (c < 0x80) {
       append_escaped(out, c);
     } else if (const std::size_t length = sequence_length(text)) {
-      out.append(text.data(), length);
+      out.append(text.substr(0, length));
       used = length;
     } else {
       out += "\xef\xbf\xbd";

@@ -15,7 +15,12 @@ using mqtt::PropertyId;
 // --- packets that the session has taken -----------------------------------------------------------------------------
 
 void ClientRules::told(BytesView taken, std::deque<Tag>& tags, const Event* event, Instant now) {
-  if (takes_nothing()) taken = {};
+  const auto* closing = event != nullptr ? std::get_if<Closing>(event) : nullptr;
+  if (closing != nullptr && closing->by == Closing::By::keep_alive) ended_ = true;  // whatever was there is dropped
+  if (takes_nothing()) {
+    taken = {};
+    input_.clear();
+  }
   input_.insert(input_.end(), taken.begin(), taken.end());
   Expected expected;
   std::size_t at = 0;

@@ -91,7 +91,7 @@ void ServerModel::handle_connect(Connection& connection, const mqtt::ConnectView
   std::array<std::byte, 128> buffer{};
   mqtt::PropertyWriter limits(buffer);
   if (v5()) {
-    limits.add(PropertyId::receive_maximum, random_.between<std::uint32_t>(1, habits.window_max));
+    limits.add(PropertyId::receive_maximum, random_.between<std::uint32_t>(habits.window_min, habits.window_max));
     if (random_.chance(habits.shrink)) limits.add(PropertyId::maximum_packet_size, random_.between<std::uint32_t>(64, 4'000));
     if (random_.chance(habits.shrink)) limits.add(PropertyId::maximum_qos, random_.below<std::uint32_t>(2));
     if (random_.chance(habits.shrink)) limits.add(PropertyId::retain_available, 0u);
@@ -308,7 +308,7 @@ void ServerModel::send_next_publish() {
   if (flight_.size() >= 2'000) return;
   do {
     next_id_ = static_cast<std::uint16_t>(next_id_ % 2'500 + 1);
-  } while (std::ranges::contains(flight_, next_id_, &Flight::id));
+  } while (std::ranges::find(flight_, next_id_, &Flight::id) != flight_.end());
   queue_.pop_front();
   flight.id = next_id_;
   send_publish(flight_.emplace_back(flight), false);

@@ -37,6 +37,7 @@ struct Habits {
   unsigned silent_connect = 0;    // no CONNACK at all
   bool answers_ping = true;
   std::uint64_t latency_us = 2'000;
+  std::uint16_t window_min = 1;
   std::uint16_t window_max = 100;   // receive maximum granted, and the server's own window
   std::size_t queue_max = 64;
 };

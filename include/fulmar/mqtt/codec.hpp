@@ -53,6 +53,9 @@ DecodeError decode(const Frame& frame, ProtocolVersion version, Sender sender, D
 DecodeError decode(const Frame& frame, ProtocolVersion version, Sender sender, AuthView& view);
 DecodeError decode(const Frame& frame, ProtocolVersion version, Sender sender, PacketView& view);  // any type
 
+// May this 5.0 packet of this side carry that reason code [MQTT5 2.4]? For acknowledgements, DISCONNECT and AUTH.
+bool is_listed(PacketType type, Sender sender, ReasonCode code);
+
 // --- encoding -------------------------------------------------------------------------------------------------------
 // The size of the whole packet, 0 when it cannot be encoded because it is longer than MQTT allows.
 std::size_t encoded_size(const ConnectView& packet);
