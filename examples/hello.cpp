@@ -1,8 +1,8 @@
 // Publishes and receives one message:   hello mqtt://localhost
-#include <fulmar/client.hpp>
-
 #include <cstdio>
 #include <future>
+
+#include <fulmar/client.hpp>
 
 int main(int argc, char** argv) {
   fulmar::Client client({.urls = {argc > 1 ? argv[1] : "mqtt://localhost"}, .client_id = "hello"});

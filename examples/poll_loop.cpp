@@ -60,7 +60,8 @@ int main(int argc, char** argv) {
 
   while (!session.should_close()) {
     while (const std::size_t size = session.transmit(out, Clock::now())) {
-      if (send(fd, out.data(), size, MSG_NOSIGNAL) != static_cast<ssize_t>(size)) return std::perror("send"), 1;
+      if (send(fd, out.data(), size, MSG_NOSIGNAL) != static_cast<ssize_t>(size))
+        return std::perror("send"), 1;
     }
     if (session.should_close()) break;
     int wait_ms = -1;
@@ -90,7 +91,8 @@ int main(int argc, char** argv) {
                     static_cast<int>(message.payload.size()), as_text(message.payload).data());
         if (message.packet_id != 0) session.acknowledge(message.packet_id);
         session.disconnect();
-      } else if (const auto* closing = std::get_if<mqtt::Closing>(&event); closing && !closing->text.empty()) {
+      } else if (const auto* closing = std::get_if<mqtt::Closing>(&event);
+                 closing && !closing->text.empty()) {
         std::fprintf(stderr, "%.*s\n", static_cast<int>(closing->text.size()), closing->text.data());
       }
     }

@@ -38,7 +38,8 @@ struct Touch {
     touch(packet.topic);
     touch(packet.payload);
     touch(packet.properties);
-    fuzz::require((packet.packet_id != 0) == (packet.qos != QoS::at_most_once), "identifier and QoS disagree");
+    fuzz::require((packet.packet_id != 0) == (packet.qos != QoS::at_most_once),
+                  "identifier and QoS disagree");
   }
   void operator()(const SubscribeView& packet) {
     touch(packet.properties);
@@ -84,11 +85,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     Frame early;
     const auto early_error = next_frame(stream.first(std::min(cut, stream.size())), setting.version,
                                         setting.maximum_packet_size, early);
-    if (early_error != DecodeError::none) fuzz::require(early_error == error, "a verdict changed with more bytes");
-    if (early_error == DecodeError::none && early.size != 0) fuzz::require(early.size == frame.size, "a size changed");
+    if (early_error != DecodeError::none)
+      fuzz::require(early_error == error, "a verdict changed with more bytes");
+    if (early_error == DecodeError::none && early.size != 0)
+      fuzz::require(early.size == frame.size, "a size changed");
     if (error == DecodeError::none) {
       if (frame.size == 0) {
-        fuzz::require(frame.expected == 0 || frame.expected > stream.size(), "a whole packet was not cut off");
+        fuzz::require(frame.expected == 0 || frame.expected > stream.size(),
+                      "a whole packet was not cut off");
         break;
       }
       fuzz::require(frame.size <= setting.maximum_packet_size, "a packet over the limit was accepted");
@@ -97,7 +101,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (error == DecodeError::none) std::visit(Touch{}, view);
     }
     if (error != DecodeError::none) {
-      fuzz::require(!to_string(error).empty() && !clause_of(error).empty(), "a rule without a text or a clause");
+      fuzz::require(!to_string(error).empty() && !clause_of(error).empty(),
+                    "a rule without a text or a clause");
       fuzz::require(static_cast<unsigned>(reason_for(error)) >= 0x80, "a rule without a reason code");
       break;
     }

@@ -13,8 +13,7 @@ namespace fulmar::fuzz {
 // An input that has run out gives zeros.
 class Input {
  public:
-  Input(const std::uint8_t* data, std::size_t size)
-      : rest_(reinterpret_cast<const std::byte*>(data), size) {}
+  Input(const std::uint8_t* data, std::size_t size) : rest_(reinterpret_cast<const std::byte*>(data), size) {}
 
   bool empty() const { return rest_.empty(); }
   std::uint8_t byte() {

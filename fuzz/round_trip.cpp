@@ -30,7 +30,9 @@ PacketView decoded(BytesView bytes, const fuzz::Setting& setting) {
   return view;
 }
 
-bool same(BytesView a, BytesView b) { return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin()); }
+bool same(BytesView a, BytesView b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
+}
 
 }  // namespace
 
@@ -40,7 +42,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto bytes = input.rest();
   Frame frame;
   PacketView view;
-  if (next_frame(bytes, setting.version, no_packet_limit, frame) != DecodeError::none || frame.size == 0) return 0;
+  if (next_frame(bytes, setting.version, no_packet_limit, frame) != DecodeError::none || frame.size == 0)
+    return 0;
   if (decode(frame, setting.version, setting.sender, view) != DecodeError::none) return 0;
 
   const auto once = encoded(view, setting.version);
@@ -57,7 +60,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   if (const auto* before = std::get_if<AckView>(&view)) {
     const auto& after = std::get<AckView>(again);
-    fuzz::require(before->type == after.type && before->packet_id == after.packet_id && before->reason == after.reason &&
+    fuzz::require(before->type == after.type && before->packet_id == after.packet_id &&
+                      before->reason == after.reason &&
                       same(before->properties.encoded(), after.properties.encoded()),
                   "an acknowledgement changed its meaning");
   }

@@ -2,11 +2,12 @@
 // order. Whatever it sends is decoded as a server would; every record ends exactly once.
 // Input: the version and limits, then op-codes with their operands.
 
+#include "fulmar/mqtt/session.hpp"
+
 #include <map>
 #include <string>
 #include <vector>
 
-#include "fulmar/mqtt/session.hpp"
 #include "fuzz_input.hpp"
 
 namespace {
@@ -77,12 +78,15 @@ class World {
       }
       case 9: {
         const std::byte code{static_cast<unsigned char>(input_.byte() % 3)};
-        receive_packet(SubackView{input_.byte() & 1 ? PacketType::suback : PacketType::unsuback, id(), {}, {&code, 1}});
+        receive_packet(
+            SubackView{input_.byte() & 1 ? PacketType::suback : PacketType::unsuback, id(), {}, {&code, 1}});
         break;
       }
       case 10: publish(); break;
       case 11: subscribe(); break;
-      case 12: session_.acknowledge(id(), input_.byte() & 1 ? ReasonCode::success : ReasonCode::quota_exceeded); break;
+      case 12:
+        session_.acknowledge(id(), input_.byte() & 1 ? ReasonCode::success : ReasonCode::quota_exceeded);
+        break;
       case 13:
         if (const auto due = session_.next_timeout()) {
           now_ = std::max(now_, *due);
@@ -138,7 +142,8 @@ class World {
     }
     std::vector<std::uint64_t> block(RecordView::size_for(parts) / 8);
     write_record(reinterpret_cast<std::byte*>(block.data()), parts);
-    if (session_.publish(RecordView(reinterpret_cast<const std::byte*>(block.data())))) ends_[parts.sequence] = 0;
+    if (session_.publish(RecordView(reinterpret_cast<const std::byte*>(block.data()))))
+      ends_[parts.sequence] = 0;
   }
 
   void subscribe() {
@@ -179,7 +184,8 @@ class World {
     std::size_t at = 0;
     while (at < sent_.size()) {
       Frame frame;
-      const auto error = next_frame(BytesView(sent_).subspan(at), session_.config().version, no_packet_limit, frame);
+      const auto error =
+          next_frame(BytesView(sent_).subspan(at), session_.config().version, no_packet_limit, frame);
       fuzz::require(error == DecodeError::none, "a malformed packet was sent");
       if (frame.size == 0) break;
       PacketView view;

@@ -41,7 +41,7 @@ struct Delivery {
     acknowledged,  // QoS 1, 2: the server has it
     refused,       // the server answered with `reason_code`, or cannot take such a message
     expired,
-    dropped,       // did not fit (Overflow::drop_newest), or still waiting when the client shut down
+    dropped,  // did not fit (Overflow::drop_newest), or still waiting when the client shut down
   };
   MessageId id = 0;
   Outcome outcome = Outcome::sent;
@@ -82,7 +82,7 @@ std::string_view to_string(ConnectionState state);
 
 struct StateChange {
   ConnectionState state = ConnectionState::created;
-  std::string reason;  // why, for people: "connection refused by 127.0.0.1:1883 ..."
+  std::string reason;                       // why, for people: "connection refused by 127.0.0.1:1883 ..."
   std::optional<std::uint8_t> reason_code;  // where the server gave one
   std::chrono::milliseconds retry_in{0};    // reconnecting: the delay before the next attempt
 };
@@ -105,8 +105,8 @@ struct Metrics {
   std::uint64_t bytes_out = 0;
   std::uint64_t outbox_messages = 0;  // gauge: accepted and not yet taken by the I/O thread
   std::uint64_t outbox_bytes = 0;
-  std::uint64_t in_flight = 0;        // gauge: sent and not yet acknowledged
-  std::uint64_t waiting = 0;          // gauge: accepted and without an outcome
+  std::uint64_t in_flight = 0;  // gauge: sent and not yet acknowledged
+  std::uint64_t waiting = 0;    // gauge: accepted and without an outcome
 };
 
 enum class LogLevel : std::uint8_t { debug, info, warning, error };
@@ -114,8 +114,9 @@ enum class LogLevel : std::uint8_t { debug, info, warning, error };
 using LogSink = std::function<void(LogLevel, std::string_view component, std::string_view text)>;
 
 struct ShutdownReport {
-  std::uint64_t acknowledged = 0;  // messages with an outcome from the server (or sent, for QoS 0), since construction
-  std::uint64_t lost = 0;          // without an outcome at the deadline; their delivery handlers were told `dropped`
+  std::uint64_t acknowledged =
+      0;  // messages with an outcome from the server (or sent, for QoS 0), since construction
+  std::uint64_t lost = 0;  // without an outcome at the deadline; their delivery handlers were told `dropped`
 };
 
 // Unsubscribes when destroyed. Movable. Outliving the client is harmless.
@@ -169,7 +170,8 @@ class Client {
   // Validates, copies the message once and returns. Errors: invalid_topic, payload_too_large, outbox_full (under
   // Overflow::reject), shutting_down.
   Result<MessageId> publish(std::string_view topic, BytesView payload, const PublishOptions& options = {});
-  Result<MessageId> publish(std::string_view topic, std::string_view payload, const PublishOptions& options = {}) {
+  Result<MessageId> publish(std::string_view topic, std::string_view payload,
+                            const PublishOptions& options = {}) {
     return publish(topic, as_bytes(payload), options);
   }
   // `handler` runs once on the dispatch thread with the outcome. It is not called when an error is returned.
@@ -180,8 +182,8 @@ class Client {
   // Valid in every state. The same filter again replaces its handler. `granted` is called once per SUBACK on the
   // dispatch thread with the reason code (>= 0x80: refused).
   using GrantedHandler = std::function<void(std::uint8_t reason_code)>;
-  Result<Subscription> subscribe(std::string_view filter, MessageHandler handler, const SubscribeOptions& options = {},
-                                 GrantedHandler granted = {});
+  Result<Subscription> subscribe(std::string_view filter, MessageHandler handler,
+                                 const SubscribeOptions& options = {}, GrantedHandler granted = {});
 
   // --- observe
   Metrics metrics() const;  // a snapshot; cheap enough for 100 Hz

@@ -39,25 +39,27 @@ struct WillMessage {
 struct ClientConfig {
   // One or more of mqtt://[user[:password]@]host[:port]; tried in order. Required. [env MQTT_URL, comma separated]
   std::vector<std::string> urls{};
-  std::string client_id{};  // required, UTF-8 [MQTT_CLIENT_ID]
-  std::optional<std::string> username{};  // else from the URL [MQTT_USERNAME]
-  std::optional<std::string> password{};  // [MQTT_PASSWORD, MQTT_PASSWORD_FILE]
+  std::string client_id{};                         // required, UTF-8 [MQTT_CLIENT_ID]
+  std::optional<std::string> username{};           // else from the URL [MQTT_USERNAME]
+  std::optional<std::string> password{};           // [MQTT_PASSWORD, MQTT_PASSWORD_FILE]
   ProtocolVersion protocol = ProtocolVersion::v5;  // [MQTT_PROTOCOL: 5 or 3.1.1]
-  std::chrono::seconds keepalive{60};  // 1..3600; the server's own wins in 5.0 [MQTT_KEEPALIVE]
-  bool clean_start = true;  // [MQTT_CLEAN_START]
-  std::chrono::seconds session_expiry{0};  // 5.0 [MQTT_SESSION_EXPIRY]
+  std::chrono::seconds keepalive{60};              // 1..3600; the server's own wins in 5.0 [MQTT_KEEPALIVE]
+  bool clean_start = true;                         // [MQTT_CLEAN_START]
+  std::chrono::seconds session_expiry{0};          // 5.0 [MQTT_SESSION_EXPIRY]
   std::chrono::milliseconds reconnect_min_delay{500};    // >= 100 ms [MQTT_RECONNECT_MIN_DELAY, in seconds]
   std::chrono::milliseconds reconnect_max_delay{5'000};  // >= min [MQTT_RECONNECT_MAX_DELAY, in seconds]
-  std::chrono::milliseconds connect_timeout{10'000};  // DNS, TCP and CONNACK together [MQTT_CONNECT_TIMEOUT, in seconds]
+  std::chrono::milliseconds connect_timeout{
+      10'000};  // DNS, TCP and CONNACK together [MQTT_CONNECT_TIMEOUT, in seconds]
   std::uint16_t receive_maximum = 65'535;
   std::uint16_t max_inflight = 1'024;  // unacknowledged QoS 1 and 2; the server's Receive Maximum holds too
   std::uint32_t maximum_packet_size = 256u << 20;  // bytes, inbound
-  std::size_t outbox_bytes = std::size_t{8} << 20;  // accepted and not yet sent; 64 KiB..8 GiB [MQTT_OUTBOX_BYTES]
-  std::size_t outbox_messages = 1'000'000;          // the same by count
+  std::size_t outbox_bytes = std::size_t{8}
+                             << 20;         // accepted and not yet sent; 64 KiB..8 GiB [MQTT_OUTBOX_BYTES]
+  std::size_t outbox_messages = 1'000'000;  // the same by count
   // Received and not yet handled; full = the socket is not read. 256 KiB..8 GiB [MQTT_INBOUND_BYTES]
   std::size_t inbound_bytes = std::size_t{4} << 20;
   Overflow overflow = Overflow::drop_newest;  // [MQTT_OVERFLOW]
-  Wakeup wakeup{};  // [MQTT_WAKEUP: eager or lazy:DURATION_MS]
+  Wakeup wakeup{};                            // [MQTT_WAKEUP: eager or lazy:DURATION_MS]
   std::optional<WillMessage> will{};
 
   // Every problem at once, one line each, naming the field, the environment variable and the value; empty when valid.

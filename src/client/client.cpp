@@ -3,11 +3,12 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include <boost/asio/io_context.hpp>
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
+
+#include <boost/asio/io_context.hpp>
 
 #include "client/connection.hpp"
 #include "client/dispatcher.hpp"
@@ -167,7 +168,8 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     parts.retain = options.retain;
     if (options.message_expiry) {
       if (options.message_expiry->count() < 0 || options.message_expiry->count() >= mqtt::no_expiry) {
-        return fail(Errc::invalid_config, "message expiry of " + std::to_string(options.message_expiry->count()) +
+        return fail(Errc::invalid_config, "message expiry of " +
+                                              std::to_string(options.message_expiry->count()) +
                                               " s is out of range; expected 0 to 4294967294");
       }
       parts.expiry_s = static_cast<std::uint32_t>(options.message_expiry->count());
@@ -178,7 +180,8 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     if (packet > remaining_length_max || topic.size() + payload.size() > connection_.server_packet_max()) {
       return too_large(packet, "the largest packet of MQTT or of this server");
     }
-    const bool by_reference = payload.size() > inline_payload_max || payload.size() + topic.size() > outbox_.block_max() / 2;
+    const bool by_reference =
+        payload.size() > inline_payload_max || payload.size() + topic.size() > outbox_.block_max() / 2;
     const std::size_t size = mqtt::RecordView::size_for(topic.size(), 0, payload.size(), by_reference);
     if (size > outbox_.block_max() || (by_reference && payload.size() > config_.outbox_bytes)) {
       return too_large(packet, "the outbox; raise outbox_bytes (MQTT_OUTBOX_BYTES)");
@@ -206,10 +209,10 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   std::uint64_t subscribe(std::string_view filter, MessageHandler handler, const SubscribeOptions& options,
                           GrantedHandler granted) {
     const auto id = table_.set(filter, std::move(handler));
-    connection_.post(
-        command([filter = std::string(filter), options, granted = std::move(granted)](Connection& connection) mutable {
-          connection.subscribe(std::move(filter), options, std::move(granted));
-        }));
+    connection_.post(command([filter = std::string(filter), options,
+                              granted = std::move(granted)](Connection& connection) mutable {
+      connection.subscribe(std::move(filter), options, std::move(granted));
+    }));
     return id;
   }
 
@@ -225,7 +228,8 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
 
   void on_state_change(std::function<void(const StateChange&)> handler) {
     const std::lock_guard lock(users_);
-    on_state_change_ = handler ? std::make_shared<std::function<void(const StateChange&)>>(std::move(handler)) : nullptr;
+    on_state_change_ =
+        handler ? std::make_shared<std::function<void(const StateChange&)>>(std::move(handler)) : nullptr;
   }
 
   void set_log_sink(LogSink sink) {
@@ -260,21 +264,24 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     return m;
   }
 
-  static std::unexpected<Error> bad_topic(std::string_view kind, std::string_view topic, mqtt::TopicError error) {
+  static std::unexpected<Error> bad_topic(std::string_view kind, std::string_view topic,
+                                          mqtt::TopicError error) {
     std::string shown(topic.substr(0, 64));
     if (topic.size() > shown.size()) shown += "...";
-    return fail(Errc::invalid_topic,
-                "invalid " + std::string(kind) + " \"" + shown + "\": " + std::string(mqtt::to_string(error)));
+    return fail(Errc::invalid_topic, "invalid " + std::string(kind) + " \"" + shown +
+                                         "\": " + std::string(mqtt::to_string(error)));
   }
 
  private:
   static std::unexpected<Error> too_large(std::size_t size, const std::string& bound) {
-    return fail(Errc::payload_too_large, "a packet of " + std::to_string(size) + " bytes is larger than " + bound);
+    return fail(Errc::payload_too_large,
+                "a packet of " + std::to_string(size) + " bytes is larger than " + bound);
   }
 
   // Copies a large payload once and counts it against the outbox until its last owner lets go of it.
   bool share(BytesView payload, mqtt::RecordParts& parts) {
-    if (shared_bytes_.fetch_add(payload.size(), std::memory_order_relaxed) + payload.size() > config_.outbox_bytes) {
+    if (shared_bytes_.fetch_add(payload.size(), std::memory_order_relaxed) + payload.size() >
+        config_.outbox_bytes) {
       shared_bytes_.fetch_sub(payload.size(), std::memory_order_relaxed);
       return false;
     }
@@ -289,8 +296,9 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   Result<MessageId> overflow(DeliveryHandler handler) {
     if (outbox_.closed()) return fail(Errc::shutting_down, "the client was shut down");
     if (config_.overflow == Overflow::reject) {
-      return fail(Errc::outbox_full, "the outbox is full: " + std::to_string(outbox_.depth()) + " messages, " +
-                                         std::to_string(outbox_.bytes() + shared_bytes_.load()) + " bytes wait");
+      return fail(Errc::outbox_full,
+                  "the outbox is full: " + std::to_string(outbox_.depth()) + " messages, " +
+                      std::to_string(outbox_.bytes() + shared_bytes_.load()) + " bytes wait");
     }
     dropped_at_publish_.fetch_add(1, std::memory_order_relaxed);
     if (handler) {
@@ -302,10 +310,13 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     return no_message_id;
   }
 
-  ShutdownReport report() const { return {counters_.acknowledged.load(std::memory_order_relaxed), dropped()}; }
+  ShutdownReport report() const {
+    return {counters_.acknowledged.load(std::memory_order_relaxed), dropped()};
+  }
 
   std::uint64_t dropped() const {
-    return counters_.dropped.load(std::memory_order_relaxed) + dropped_at_publish_.load(std::memory_order_relaxed);
+    return counters_.dropped.load(std::memory_order_relaxed) +
+           dropped_at_publish_.load(std::memory_order_relaxed);
   }
 
   bool wait(const std::shared_ptr<Waiter>& waiter, milliseconds timeout) {
@@ -412,7 +423,9 @@ Result<void> Client::connect(milliseconds timeout) { return impl_->connect(timeo
 ShutdownReport Client::shutdown(milliseconds deadline) { return impl_->shutdown(deadline); }
 bool Client::flush(milliseconds deadline) { return impl_->flush(deadline); }
 ConnectionState Client::state() const { return impl_->state(); }
-bool Client::wait_for(ConnectionState state, milliseconds timeout) const { return impl_->wait_for(state, timeout); }
+bool Client::wait_for(ConnectionState state, milliseconds timeout) const {
+  return impl_->wait_for(state, timeout);
+}
 StateChange Client::last_change() const { return impl_->last_change(); }
 void Client::on_state_change(std::function<void(const StateChange&)> handler) {
   impl_->on_state_change(std::move(handler));
@@ -429,8 +442,8 @@ Result<MessageId> Client::publish(std::string_view topic, BytesView payload, con
   return impl_->publish(topic, payload, options, std::move(handler));
 }
 
-Result<Subscription> Client::subscribe(std::string_view filter, MessageHandler handler, const SubscribeOptions& options,
-                                       GrantedHandler granted) {
+Result<Subscription> Client::subscribe(std::string_view filter, MessageHandler handler,
+                                       const SubscribeOptions& options, GrantedHandler granted) {
   if (const auto error = mqtt::check_topic_filter(filter); error != mqtt::TopicError::none) {
     return Impl::bad_topic("topic filter", filter, error);
   }

@@ -18,11 +18,22 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::array<std::string_view, 16> known_variables{
-    "MQTT_URL",          "MQTT_CLIENT_ID",      "MQTT_USERNAME",           "MQTT_PASSWORD",
-    "MQTT_PASSWORD_FILE", "MQTT_PROTOCOL",      "MQTT_KEEPALIVE",          "MQTT_CLEAN_START",
-    "MQTT_SESSION_EXPIRY", "MQTT_CONNECT_TIMEOUT", "MQTT_RECONNECT_MIN_DELAY", "MQTT_RECONNECT_MAX_DELAY",
-    "MQTT_OUTBOX_BYTES", "MQTT_OVERFLOW",       "MQTT_WAKEUP",             "MQTT_INBOUND_BYTES"};
+constexpr std::array<std::string_view, 16> known_variables{"MQTT_URL",
+                                                           "MQTT_CLIENT_ID",
+                                                           "MQTT_USERNAME",
+                                                           "MQTT_PASSWORD",
+                                                           "MQTT_PASSWORD_FILE",
+                                                           "MQTT_PROTOCOL",
+                                                           "MQTT_KEEPALIVE",
+                                                           "MQTT_CLEAN_START",
+                                                           "MQTT_SESSION_EXPIRY",
+                                                           "MQTT_CONNECT_TIMEOUT",
+                                                           "MQTT_RECONNECT_MIN_DELAY",
+                                                           "MQTT_RECONNECT_MAX_DELAY",
+                                                           "MQTT_OUTBOX_BYTES",
+                                                           "MQTT_OVERFLOW",
+                                                           "MQTT_WAKEUP",
+                                                           "MQTT_INBOUND_BYTES"};
 
 std::string quoted(std::string_view value) { return "\"" + std::string(value) + "\""; }
 
@@ -38,7 +49,8 @@ class EnvironmentReader {
       const auto known = std::ranges::find(known_variables, name);
       if (known == known_variables.end()) {
         const auto near = near_miss(name, known_variables);
-        problem(name, "is not known" + (near.empty() ? std::string("; remove it") : "; did you mean " + std::string(near) + "?"));
+        problem(name, "is not known" + (near.empty() ? std::string("; remove it")
+                                                     : "; did you mean " + std::string(near) + "?"));
       } else {
         values_[static_cast<std::size_t>(known - known_variables.begin())] = line.substr(equals + 1);
       }
@@ -46,7 +58,8 @@ class EnvironmentReader {
   }
 
   std::optional<std::string_view> get(std::string_view name) const {
-    return values_[static_cast<std::size_t>(std::ranges::find(known_variables, name) - known_variables.begin())];
+    return values_[static_cast<std::size_t>(std::ranges::find(known_variables, name) -
+                                            known_variables.begin())];
   }
 
   void problem(std::string_view name, const std::string& what) {
@@ -61,7 +74,8 @@ class EnvironmentReader {
     if (!text) return;
     double value = 0;
     const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
-    if (error != std::errc{} || end != text->data() + text->size() || !std::isfinite(value) || value < 0 || value > 1e9) {
+    if (error != std::errc{} || end != text->data() + text->size() || !std::isfinite(value) || value < 0 ||
+        value > 1e9) {
       return problem(name, "is " + quoted(*text) + "; expected a number of seconds");
     }
     const auto exact = std::chrono::duration<double>(value);
@@ -84,7 +98,8 @@ class EnvironmentReader {
     const auto text = get(name);
     if (!text) return;
     std::string lower(*text);
-    std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    std::ranges::transform(lower, lower.begin(),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     if (lower == "true" || lower == "1" || lower == "yes" || lower == "on") {
       into = true;
     } else if (lower == "false" || lower == "0" || lower == "no" || lower == "off") {
@@ -116,7 +131,8 @@ void read_wakeup(EnvironmentReader& read, Wakeup& into) {
       return;
     }
   }
-  read.problem("MQTT_WAKEUP", "is " + quoted(*text) + "; expected eager, or lazy:MS with 1 to 1000 milliseconds");
+  read.problem("MQTT_WAKEUP",
+               "is " + quoted(*text) + "; expected eager, or lazy:MS with 1 to 1000 milliseconds");
 }
 
 void read_password_file(EnvironmentReader& read, std::optional<std::string>& into) {
@@ -127,7 +143,8 @@ void read_password_file(EnvironmentReader& read, std::optional<std::string>& int
   }
   std::ifstream file{std::string(*path), std::ios::binary};
   std::string content((std::istreambuf_iterator<char>(file)), {});
-  if (!file.is_open() || file.bad()) return read.problem("MQTT_PASSWORD_FILE", "names " + quoted(*path) + ", which cannot be read");
+  if (!file.is_open() || file.bad())
+    return read.problem("MQTT_PASSWORD_FILE", "names " + quoted(*path) + ", which cannot be read");
   if (content.ends_with('\n')) content.pop_back();
   if (content.ends_with('\r')) content.pop_back();
   into = std::move(content);
@@ -189,12 +206,14 @@ std::vector<std::string> ClientConfig::problems() const {
   };
   const auto range = [&](std::string_view what, auto value, auto min, auto max, std::string_view unit) {
     check(value >= min && value <= max, std::string(what) + " is " + std::to_string(value) + "; expected " +
-                                            std::to_string(min) + " to " + std::to_string(max) + std::string(unit));
+                                            std::to_string(min) + " to " + std::to_string(max) +
+                                            std::string(unit));
   };
 
   check(!urls.empty(), "urls (MQTT_URL) is empty; expected mqtt://host[:port]");
   for (const auto& url : urls) {
-    if (const auto endpoint = net::parse_url(url); !endpoint) found.push_back("urls (MQTT_URL): " + endpoint.error().message);
+    if (const auto endpoint = net::parse_url(url); !endpoint)
+      found.push_back("urls (MQTT_URL): " + endpoint.error().message);
   }
   check(!client_id.empty(), "client_id (MQTT_CLIENT_ID) is empty; give this client a name of its own");
   check(client_id.size() <= 65'535, "client_id (MQTT_CLIENT_ID) has " + std::to_string(client_id.size()) +
@@ -208,16 +227,18 @@ std::vector<std::string> ClientConfig::problems() const {
     check(password->size() <= 65'535, "password (MQTT_PASSWORD) has more than 65535 bytes");
     // [MQTT-3.1.2-22]: 3.1.1 has no password without a user name.
     check(username.has_value() || protocol == ProtocolVersion::v5 ||
-              std::ranges::any_of(urls, [](const std::string& url) {
-                const auto endpoint = net::parse_url(url);
-                return endpoint && endpoint->username;
-              }),
+              std::ranges::any_of(urls,
+                                  [](const std::string& url) {
+                                    const auto endpoint = net::parse_url(url);
+                                    return endpoint && endpoint->username;
+                                  }),
           "password (MQTT_PASSWORD) is set without username (MQTT_USERNAME), which MQTT 3.1.1 forbids");
   }
   range("keepalive (MQTT_KEEPALIVE)", keepalive.count(), std::int64_t{1}, std::int64_t{3600}, " s");
-  range("session_expiry (MQTT_SESSION_EXPIRY)", session_expiry.count(), std::int64_t{0}, std::int64_t{4'294'967'295}, " s");
-  range("connect_timeout (MQTT_CONNECT_TIMEOUT)", connect_timeout.count(), std::int64_t{100}, std::int64_t{3'600'000},
-        " ms");
+  range("session_expiry (MQTT_SESSION_EXPIRY)", session_expiry.count(), std::int64_t{0},
+        std::int64_t{4'294'967'295}, " s");
+  range("connect_timeout (MQTT_CONNECT_TIMEOUT)", connect_timeout.count(), std::int64_t{100},
+        std::int64_t{3'600'000}, " ms");
   range("reconnect_min_delay (MQTT_RECONNECT_MIN_DELAY)", reconnect_min_delay.count(), std::int64_t{100},
         std::int64_t{3'600'000}, " ms");
   check(reconnect_max_delay >= reconnect_min_delay && reconnect_max_delay <= 24h,
@@ -226,13 +247,15 @@ std::vector<std::string> ClientConfig::problems() const {
             " ms) and at most a day");
   range("receive_maximum", unsigned{receive_maximum}, 1u, 65'535u, "");
   range("max_inflight", unsigned{max_inflight}, 1u, 65'535u, "");
-  range("maximum_packet_size", std::uint64_t{maximum_packet_size}, std::uint64_t{16}, std::uint64_t{268'435'460}, " bytes");
-  range("outbox_bytes (MQTT_OUTBOX_BYTES)", std::uint64_t{outbox_bytes}, std::uint64_t{65'536}, std::uint64_t{8} << 30,
-        " bytes");
+  range("maximum_packet_size", std::uint64_t{maximum_packet_size}, std::uint64_t{16},
+        std::uint64_t{268'435'460}, " bytes");
+  range("outbox_bytes (MQTT_OUTBOX_BYTES)", std::uint64_t{outbox_bytes}, std::uint64_t{65'536},
+        std::uint64_t{8} << 30, " bytes");
   range("outbox_messages", std::uint64_t{outbox_messages}, std::uint64_t{1}, std::uint64_t{0x7fffffff}, "");
-  range("inbound_bytes (MQTT_INBOUND_BYTES)", std::uint64_t{inbound_bytes}, std::uint64_t{262'144}, std::uint64_t{8} << 30,
-        " bytes");
-  range("wakeup (MQTT_WAKEUP) interval", wakeup.lazy_interval.count(), std::int64_t{0}, std::int64_t{1'000'000}, " us");
+  range("inbound_bytes (MQTT_INBOUND_BYTES)", std::uint64_t{inbound_bytes}, std::uint64_t{262'144},
+        std::uint64_t{8} << 30, " bytes");
+  range("wakeup (MQTT_WAKEUP) interval", wakeup.lazy_interval.count(), std::int64_t{0},
+        std::int64_t{1'000'000}, " us");
   if (will) {
     if (const auto error = mqtt::check_topic_name(will->topic); error != mqtt::TopicError::none) {
       found.push_back("will topic " + quoted(will->topic) + ": " + std::string(mqtt::to_string(error)));

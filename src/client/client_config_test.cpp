@@ -37,7 +37,8 @@ TEST(ClientConfig, names_every_problem_at_once_with_field_variable_and_value) {
   config.reconnect_max_delay = 1s;
   config.max_inflight = 0;
   EXPECT_THAT(config.problems(),
-              ElementsAre(HasSubstr("urls (MQTT_URL): invalid URL \"http://x\""), HasSubstr("client_id (MQTT_CLIENT_ID) is empty"),
+              ElementsAre(HasSubstr("urls (MQTT_URL): invalid URL \"http://x\""),
+                          HasSubstr("client_id (MQTT_CLIENT_ID) is empty"),
                           HasSubstr("keepalive (MQTT_KEEPALIVE) is 4000; expected 1 to 3600 s"),
                           HasSubstr("reconnect_max_delay (MQTT_RECONNECT_MAX_DELAY) is 1000 ms"),
                           HasSubstr("max_inflight is 0; expected 1 to 65535")));
@@ -59,8 +60,8 @@ TEST(ClientConfig, reads_every_variable) {
       from({"MQTT_URL=mqtt://a:1,mqtt://b:2", "MQTT_CLIENT_ID=me", "MQTT_USERNAME=u", "MQTT_PASSWORD=p=q",
             "MQTT_PROTOCOL=3.1.1", "MQTT_KEEPALIVE=30", "MQTT_CLEAN_START=No", "MQTT_SESSION_EXPIRY=3600",
             "MQTT_CONNECT_TIMEOUT=2.5", "MQTT_RECONNECT_MIN_DELAY=0.1", "MQTT_RECONNECT_MAX_DELAY=120",
-            "MQTT_OUTBOX_BYTES=1048576", "MQTT_INBOUND_BYTES=524288", "MQTT_OVERFLOW=reject", "MQTT_WAKEUP=lazy:5",
-            "PATH=/bin"});
+            "MQTT_OUTBOX_BYTES=1048576", "MQTT_INBOUND_BYTES=524288", "MQTT_OVERFLOW=reject",
+            "MQTT_WAKEUP=lazy:5", "PATH=/bin"});
   ASSERT_TRUE(config) << config.error().message;
   EXPECT_THAT(config->urls, ElementsAre("mqtt://a:1", "mqtt://b:2"));
   EXPECT_EQ(config->client_id, "me");
@@ -81,8 +82,9 @@ TEST(ClientConfig, reads_every_variable) {
 }
 
 TEST(ClientConfig, reports_every_bad_variable_and_a_near_miss_for_unknown_ones) {
-  const auto config = from({"MQTT_KEEP_ALIVE=3", "MQTT_SOMETHING_ELSE=1", "MQTT_PROTOCOL=4", "MQTT_CLEAN_START=maybe",
-                            "MQTT_KEEPALIVE=1.5", "MQTT_OUTBOX_BYTES=8M", "MQTT_WAKEUP=lazy", "MQTT_CONNECT_TIMEOUT=nan"});
+  const auto config =
+      from({"MQTT_KEEP_ALIVE=3", "MQTT_SOMETHING_ELSE=1", "MQTT_PROTOCOL=4", "MQTT_CLEAN_START=maybe",
+            "MQTT_KEEPALIVE=1.5", "MQTT_OUTBOX_BYTES=8M", "MQTT_WAKEUP=lazy", "MQTT_CONNECT_TIMEOUT=nan"});
   ASSERT_FALSE(config);
   const auto& text = config.error().message;
   EXPECT_THAT(text, HasSubstr("MQTT_KEEP_ALIVE is not known; did you mean MQTT_KEEPALIVE?"));

@@ -12,6 +12,7 @@
 
 #include "tests/support/broker.hpp"
 #include "tests/support/port.hpp"
+#include "tests/support/sanitizer.hpp"
 
 namespace fulmar {
 namespace {
@@ -70,8 +71,8 @@ TEST(Client, names_every_problem_of_its_configuration_when_constructed) {
 
 TEST(Client, checks_topics_before_anything_is_accepted) {
   Client client(config_for("mqtt://127.0.0.1:1"));
-  for (const std::string& topic : {std::string(""), std::string("a/+"), std::string("#"), std::string("a\0b", 3),
-                                  std::string("\xff"), std::string(65'536, 'x')}) {
+  for (const std::string& topic : {std::string(""), std::string("a/+"), std::string("#"),
+                                   std::string("a\0b", 3), std::string("\xff"), std::string(65'536, 'x')}) {
     const auto result = client.publish(topic, "x");
     ASSERT_FALSE(result) << topic;
     EXPECT_EQ(result.error().code, Errc::invalid_topic);
@@ -104,7 +105,7 @@ TEST_P(StartTest, returns_in_less_than_a_millisecond_and_shuts_down_at_once) {
     EXPECT_EQ(client.state(), ConnectionState::disconnected);
   }
   std::ranges::sort(times);
-  EXPECT_LT(times[times.size() / 2], 1ms);
+  EXPECT_LT(times[times.size() / 2], test::sanitized ? 50ms : 1ms);
 }
 
 INSTANTIATE_TEST_SUITE_P(Client, StartTest, testing::Values("down", "silent", "unresolvable"),
@@ -224,14 +225,16 @@ TEST_P(ProtocolTest, names_the_refusal_of_a_password_with_its_code) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Client, ProtocolTest, testing::Values(ProtocolVersion::v3_1_1, ProtocolVersion::v5),
-                         [](const auto& version) { return version.param == ProtocolVersion::v5 ? "v5" : "v3_1_1"; });
+                         [](const auto& version) {
+                           return version.param == ProtocolVersion::v5 ? "v5" : "v3_1_1";
+                         });
 
 TEST(Client, carries_payloads_of_any_size) {
   test::Broker broker;
   Collected<std::string> got;
   Client client(config_for(broker.url()));
-  const auto subscription =
-      client.subscribe("big", [&](const Message& m) { got.add(std::string(m.text())); }, {.qos = QoS::at_least_once});
+  const auto subscription = client.subscribe("big", [&](const Message& m) { got.add(std::string(m.text())); },
+                                             {.qos = QoS::at_least_once});
   ASSERT_TRUE(client.connect(10s));
   std::vector<std::string> sent;
   for (const std::size_t size : {0, 1, 65'535, 65'536, 65'537, 1'000'000, 5'000'000}) {
@@ -280,12 +283,14 @@ TEST(Client, resumes_after_the_broker_was_killed_and_loses_nothing) {
   publisher.on_state_change([&](const StateChange& change) { changes.add(change); });
   ASSERT_TRUE(publisher.connect(10s));
   int next = 0;
-  for (; next < 100; ++next) ASSERT_TRUE(publisher.publish("n", std::to_string(next), {.qos = QoS::at_least_once}));
+  for (; next < 100; ++next)
+    ASSERT_TRUE(publisher.publish("n", std::to_string(next), {.qos = QoS::at_least_once}));
   ASSERT_TRUE(got.wait_for(100));
 
   broker.kill();
   ASSERT_TRUE(publisher.wait_for(ConnectionState::reconnecting, 10s));
-  for (; next < 1'000; ++next) ASSERT_TRUE(publisher.publish("n", std::to_string(next), {.qos = QoS::at_least_once}));
+  for (; next < 1'000; ++next)
+    ASSERT_TRUE(publisher.publish("n", std::to_string(next), {.qos = QoS::at_least_once}));
   EXPECT_GE(publisher.metrics().waiting, 900u);
   broker.start();
   // The publisher may be back before the subscriber, whose session the broker has forgotten: then messages pass it by.
@@ -303,19 +308,37 @@ TEST(Client, subscribes_again_when_the_server_has_forgotten_the_session) {
   Collected<std::string> got;
   Collected<int> granted;
   Client client(config_for(broker.url()));
-  const auto subscription = client.subscribe("a/+", [&](const Message& m) { got.add(std::string(m.text())); });
+  const auto subscription =
+      client.subscribe("a/+", [&](const Message& m) { got.add(std::string(m.text())); });
   ASSERT_TRUE(client.connect(10s));
   broker.kill();
   ASSERT_TRUE(client.wait_for(ConnectionState::reconnecting, 10s));
   broker.start();
   ASSERT_TRUE(client.wait_for(ConnectionState::connected, 10s));
-  const auto later = client.subscribe("b", [&](const Message& m) { got.add(std::string(m.text())); }, {},
-                                      [&](std::uint8_t code) { granted.add(code); });
+  const auto later = client.subscribe(
+      "b", [&](const Message& m) { got.add(std::string(m.text())); }, {},
+      [&](std::uint8_t code) { granted.add(code); });
   ASSERT_TRUE(granted.wait_for(1));
   ASSERT_TRUE(client.publish("a/1", "again"));
   ASSERT_TRUE(client.publish("b", "new"));
   ASSERT_TRUE(got.wait_for(2));
   EXPECT_THAT(got.values(), testing::ElementsAre("again", "new"));
+}
+
+TEST(Client, sends_a_subscription_before_what_the_same_thread_publishes_next) {
+  test::Broker broker;
+  Collected<std::string> got;
+  Client client(config_for(broker.url()));
+  ASSERT_TRUE(client.connect(10s));
+  std::vector<Subscription> subscriptions;
+  for (int i = 0; i < 300; ++i) {
+    const std::string topic = "s/" + std::to_string(i);
+    auto subscription = client.subscribe(topic, [&](const Message& m) { got.add(std::string(m.topic)); });
+    ASSERT_TRUE(subscription);
+    ASSERT_TRUE(client.publish(topic, "x"));
+    subscriptions.push_back(std::move(*subscription));
+  }
+  EXPECT_TRUE(got.wait_for(300)) << got.values().size();
 }
 
 TEST(Client, stops_calling_a_handler_when_its_subscription_is_gone) {
@@ -325,7 +348,8 @@ TEST(Client, stops_calling_a_handler_when_its_subscription_is_gone) {
   const auto marker = client.subscribe("b", [&](const Message& m) { other.add(std::string(m.text())); });
   ASSERT_TRUE(client.connect(10s));
   {
-    const auto subscription = client.subscribe("a", [&](const Message& m) { got.add(std::string(m.text())); });
+    const auto subscription =
+        client.subscribe("a", [&](const Message& m) { got.add(std::string(m.text())); });
     ASSERT_TRUE(client.publish("a", "1"));
     ASSERT_TRUE(got.wait_for(1));
   }
@@ -341,12 +365,15 @@ TEST(Client, allows_every_call_from_within_a_handler) {
   std::optional<Subscription> inner;
   auto client = std::make_unique<Client>(config_for(broker.url()));
   const auto subscription = client->subscribe("a", [&](const Message&) {
-    inner = *client->subscribe("b", [&](const Message& m) {
-      got.add(std::string(m.text()));
-      inner.reset();
-      client.reset();  // from its own dispatch thread
-      got.add("destroyed");
-    }, {}, [&](std::uint8_t) { (void)client->publish("b", "from within"); });
+    inner = *client->subscribe(
+        "b",
+        [&](const Message& m) {
+          got.add(std::string(m.text()));
+          inner.reset();
+          client.reset();  // from its own dispatch thread
+          got.add("destroyed");
+        },
+        {}, [&](std::uint8_t) { (void)client->publish("b", "from within"); });
   });
   ASSERT_TRUE(client->connect(10s));
   ASSERT_TRUE(client->publish("a", "go"));
@@ -397,15 +424,16 @@ TEST(Client, publishes_from_many_threads_and_each_threads_order_is_kept) {
   Collected<std::pair<int, int>> got;
   Client client(config_for(broker.url()));
   constexpr int threads = 4, each = 500;
-  const auto subscription = client.subscribe("m/+", [&](const Message& m) {
-    got.add({m.topic.back() - '0', std::stoi(std::string(m.text()))});
-  }, {.qos = QoS::at_least_once});
+  const auto subscription = client.subscribe(
+      "m/+", [&](const Message& m) { got.add({m.topic.back() - '0', std::stoi(std::string(m.text()))}); },
+      {.qos = QoS::at_least_once});
   ASSERT_TRUE(client.connect(10s));
   std::vector<std::thread> publishers;
   for (int thread = 0; thread < threads; ++thread) {
     publishers.emplace_back([&, thread] {
       for (int i = 0; i < each; ++i) {
-        EXPECT_TRUE(client.publish("m/" + std::to_string(thread), std::to_string(i), {.qos = QoS::at_least_once}));
+        EXPECT_TRUE(
+            client.publish("m/" + std::to_string(thread), std::to_string(i), {.qos = QoS::at_least_once}));
       }
     });
   }

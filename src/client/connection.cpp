@@ -4,11 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
 #include <cstdio>
 #include <cstring>
 #include <random>
 #include <utility>
+
+#include <boost/asio/post.hpp>
 
 #include "net/tcp_transport.hpp"
 
@@ -74,7 +75,8 @@ std::string describe_refusal(const mqtt::Refused& refused) {
   } else {
     what = mqtt::to_string(static_cast<mqtt::ReasonCode>(refused.code));
   }
-  return with_reason("refused the connection: " + what + " (" + hex(refused.code) + ")", refused.reason_string);
+  return with_reason("refused the connection: " + what + " (" + hex(refused.code) + ")",
+                     refused.reason_string);
 }
 
 // Refusals that will not go away by themselves: the next attempts keep the greatest distance.
@@ -118,14 +120,16 @@ std::uint64_t random_seed() {
 }
 
 struct StateItem final : Dispatcher::Item {
-  StateItem(const std::function<void(const StateChange&)>& to, StateChange what) : sink(to), change(std::move(what)) {}
+  StateItem(const std::function<void(const StateChange&)>& to, StateChange what)
+      : sink(to), change(std::move(what)) {}
   void run() override { sink(change); }
   const std::function<void(const StateChange&)>& sink;
   StateChange change;
 };
 
 struct GrantedItem final : Dispatcher::Item {
-  GrantedItem(std::shared_ptr<Client::GrantedHandler> to, std::uint8_t with) : handler(std::move(to)), code(with) {}
+  GrantedItem(std::shared_ptr<Client::GrantedHandler> to, std::uint8_t with)
+      : handler(std::move(to)), code(with) {}
   void run() override { (*handler)(code); }
   std::shared_ptr<Client::GrantedHandler> handler;
   std::uint8_t code;
@@ -133,9 +137,9 @@ struct GrantedItem final : Dispatcher::Item {
 
 }  // namespace
 
-Connection::Connection(asio::io_context& context, const ClientConfig& config, std::vector<net::Endpoint> endpoints,
-                       outbox::Ring& outbox, Dispatcher& dispatcher, Counters& counters,
-                       std::function<void(const StateChange&)> on_state_change)
+Connection::Connection(asio::io_context& context, const ClientConfig& config,
+                       std::vector<net::Endpoint> endpoints, outbox::Ring& outbox, Dispatcher& dispatcher,
+                       Counters& counters, std::function<void(const StateChange&)> on_state_change)
     : context_(context),
       config_(config),
       endpoints_(std::move(endpoints)),
@@ -261,7 +265,8 @@ void Connection::link_down(const std::string& why, std::optional<std::uint8_t> r
   retry_later(why, reason_code, for_good);
 }
 
-void Connection::attempt_failed(const std::string& why, std::optional<std::uint8_t> reason_code, bool permanent) {
+void Connection::attempt_failed(const std::string& why, std::optional<std::uint8_t> reason_code,
+                                bool permanent) {
   attempt_deadline_.reset();
   if (stopping_) return finish(why);
   attempt_failures_ += (attempt_failures_.empty() ? "" : "; ") + why;
@@ -272,7 +277,8 @@ void Connection::attempt_failed(const std::string& why, std::optional<std::uint8
   retry_later(attempt_failures_, reason_code, permanent);
 }
 
-void Connection::retry_later(const std::string& why, std::optional<std::uint8_t> reason_code, bool permanent) {
+void Connection::retry_later(const std::string& why, std::optional<std::uint8_t> reason_code,
+                             bool permanent) {
   tried_ = endpoint_index_ = 0;
   if (permanent) backoff_.at_maximum();
   const auto delay = backoff_.next();
@@ -281,13 +287,15 @@ void Connection::retry_later(const std::string& why, std::optional<std::uint8_t>
   const std::string reason = why;  // may be attempt_failures_
   attempt_failures_.clear();
   dispatcher_.log(LogLevel::warning, "connection", reason + "; next attempt in " + in_seconds(delay));
-  set_state(was_connected_ ? ConnectionState::reconnecting : ConnectionState::connecting, reason, reason_code, delay);
+  set_state(was_connected_ ? ConnectionState::reconnecting : ConnectionState::connecting, reason, reason_code,
+            delay);
 }
 
-void Connection::set_state(ConnectionState state, const std::string& reason, std::optional<std::uint8_t> reason_code,
-                           std::chrono::milliseconds retry_in) {
+void Connection::set_state(ConnectionState state, const std::string& reason,
+                           std::optional<std::uint8_t> reason_code, std::chrono::milliseconds retry_in) {
   state_.store(state, std::memory_order_release);
-  dispatcher_.post(std::make_unique<StateItem>(on_state_change_, StateChange{state, reason, reason_code, retry_in}));
+  dispatcher_.post(
+      std::make_unique<StateItem>(on_state_change_, StateChange{state, reason, reason_code, retry_in}));
   for (const auto& waiter : waiters_) {
     if (waiter->kind == Waiter::For::flush) continue;
     const bool connecting = waiter->kind == Waiter::For::connect;
@@ -353,6 +361,8 @@ void Connection::turn() {
   if (phase_ == Phase::finished) return;
   outbox_flag_.awake();
   control_flag_.awake();
+  // In this order: a thread that subscribes and then publishes finds its SUBSCRIBE sent before its message.
+  outbox_until_ = outbox_.pushed();
   take_commands();
   if (lingering_) {
     check_waiters();
@@ -362,7 +372,8 @@ void Connection::turn() {
   take_acknowledgements();
   if (held_ && dispatcher_.deliver(*held_)) {
     const auto message = *std::exchange(held_, std::nullopt);
-    if (message.packet_id) unacknowledged_.push_back({dispatcher_.delivered(), message.packet_id, message.qos});
+    if (message.packet_id)
+      unacknowledged_.push_back({dispatcher_.delivered(), message.packet_id, message.qos});
     session_.hold_input(false, Clock::now());
   }
   pump();
@@ -425,7 +436,8 @@ std::size_t Connection::requests_that_fit() const {
   for (const auto& request : requests_) {
     size += request.filter.size() + 3;
     if (request.unsubscribe != unsubscribe || count == filters_per_packet) break;
-    if (count > 0 && (size > server_packet_max() || (!unsubscribe && refusal(request.filter) != mqtt::ReasonCode::success))) {
+    if (count > 0 && (size > server_packet_max() ||
+                      (!unsubscribe && refusal(request.filter) != mqtt::ReasonCode::success))) {
       break;
     }
     ++count;
@@ -469,7 +481,7 @@ void Connection::fill_and_write(Instant now) {
   tx_begin_ = tx_end_ = 0;
   while (tx_.size() - tx_end_ >= buffer_size / 16) {
     if (phase_ == Phase::up && !stopping_) {
-      for (std::size_t room = session_.publish_room(); room > 0; --room) {
+      for (std::size_t room = session_.publish_room(); room > 0 && outbox_.popped() < outbox_until_; --room) {
         const auto block = outbox_.front();
         if (block.empty() || !session_.publish(mqtt::RecordView(block.data()))) break;
         outbox_.pop();
@@ -551,20 +563,23 @@ void Connection::handle(const mqtt::Connected& event) {
     if (!wanted.acknowledged) requests_.push_back({false, filter});
   }
   const bool v5 = session_.config().version == ProtocolVersion::v5;
-  const std::string reason = "connected to " + endpoint().name() + " (" + peer_ + ", MQTT " + (v5 ? "5.0" : "3.1.1") +
+  const std::string reason = "connected to " + endpoint().name() + " (" + peer_ + ", MQTT " +
+                             (v5 ? "5.0" : "3.1.1") +
                              (event.session_present ? ", session resumed)" : ", new session)");
   dispatcher_.log(LogLevel::info, "connection", reason);
   set_state(ConnectionState::connected, reason);
 }
 
 void Connection::handle(const mqtt::Refused& event) {
-  const bool version = event.version == ProtocolVersion::v3_1_1
-                           ? event.code == 1
-                           : event.code == static_cast<std::uint8_t>(mqtt::ReasonCode::unsupported_protocol_version);
+  const bool version =
+      event.version == ProtocolVersion::v3_1_1
+          ? event.code == 1
+          : event.code == static_cast<std::uint8_t>(mqtt::ReasonCode::unsupported_protocol_version);
   if (version && !fell_back_ && config_.protocol == ProtocolVersion::v5) {
     fell_back_ = true;
     session_.config().version = ProtocolVersion::v3_1_1;
-    dispatcher_.log(LogLevel::info, "connection", endpoint().name() + " does not speak MQTT 5.0: trying 3.1.1");
+    dispatcher_.log(LogLevel::info, "connection",
+                    endpoint().name() + " does not speak MQTT 5.0: trying 3.1.1");
     drop_link();
     attempt();
     return;
@@ -596,7 +611,8 @@ void Connection::handle(const mqtt::Completed& event) {
   settle(event.sequence, event.token, outcome, static_cast<std::uint8_t>(event.reason));
 }
 
-void Connection::settle(std::uint64_t sequence, std::uint64_t token, Delivery::Outcome outcome, std::uint8_t reason) {
+void Connection::settle(std::uint64_t sequence, std::uint64_t token, Delivery::Outcome outcome,
+                        std::uint8_t reason) {
   switch (outcome) {
     case Delivery::Outcome::sent:
     case Delivery::Outcome::acknowledged: Counters::add(counters_.acknowledged); break;
@@ -626,8 +642,8 @@ void Connection::subscription_answered(const std::string& filter, mqtt::ReasonCo
   wanted->second.acknowledged = true;
   if (code >= 0x80) {
     dispatcher_.log(LogLevel::warning, "subscribe",
-                    "the server refused the filter \"" + filter.substr(0, 64) + "\": " +
-                        std::string(mqtt::to_string(reason)) + " (" + hex(code) + ")");
+                    "the server refused the filter \"" + filter.substr(0, 64) +
+                        "\": " + std::string(mqtt::to_string(reason)) + " (" + hex(code) + ")");
   }
   if (wanted->second.granted) dispatcher_.post(std::make_unique<GrantedItem>(wanted->second.granted, code));
 }
@@ -638,9 +654,10 @@ void Connection::handle(const mqtt::Closing& event) {
   switch (event.by) {
     case mqtt::Closing::By::us: return;
     case mqtt::Closing::By::server_disconnect:
-      closing_why_ = with_reason(endpoint().name() + " disconnected us: " + std::string(mqtt::to_string(event.reason)) +
-                                     " (" + hex(static_cast<std::uint8_t>(event.reason)) + ")",
-                                 event.text);
+      closing_why_ =
+          with_reason(endpoint().name() + " disconnected us: " + std::string(mqtt::to_string(event.reason)) +
+                          " (" + hex(static_cast<std::uint8_t>(event.reason)) + ")",
+                      event.text);
       closing_code_ = static_cast<std::uint8_t>(event.reason);
       closing_for_good_ = is_permanent(event.reason);
       break;
@@ -656,7 +673,8 @@ void Connection::handle(const mqtt::Closing& event) {
 
 // --- subscriptions and waiting ---------------------------------------------------------------------------------------
 
-void Connection::subscribe(std::string filter, const SubscribeOptions& options, Client::GrantedHandler granted) {
+void Connection::subscribe(std::string filter, const SubscribeOptions& options,
+                           Client::GrantedHandler granted) {
   auto& wanted = wanted_[filter];
   wanted.options = options;
   wanted.granted = granted ? std::make_shared<Client::GrantedHandler>(std::move(granted)) : nullptr;
@@ -687,7 +705,8 @@ void Connection::check_waiters() {
   if (waiters_.empty()) return;
   const std::uint64_t below = settled_below();
   std::erase_if(waiters_, [&](const std::shared_ptr<Waiter>& waiter) {
-    if (waiter->done.load(std::memory_order_relaxed) || waiter->abandoned.load(std::memory_order_relaxed)) return true;
+    if (waiter->done.load(std::memory_order_relaxed) || waiter->abandoned.load(std::memory_order_relaxed))
+      return true;
     if (waiter->kind != Waiter::For::flush || waiter->sequence > below) return false;
     waiter->complete({});
     return true;

@@ -11,9 +11,6 @@
 // Thread-safety: post(), wake(), publisher_wake() and the atomics of Counters from any thread; the rest on the I/O thread.
 
 #include <atomic>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -22,6 +19,10 @@
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
 
 #include "client/backoff.hpp"
 #include "client/dispatcher.hpp"
@@ -81,8 +82,9 @@ class Connection final : private net::Transport::Listener {
     virtual void run(Connection& connection) = 0;
   };
 
-  Connection(boost::asio::io_context& context, const ClientConfig& config, std::vector<net::Endpoint> endpoints,
-             outbox::Ring& outbox, Dispatcher& dispatcher, Counters& counters,
+  Connection(boost::asio::io_context& context, const ClientConfig& config,
+             std::vector<net::Endpoint> endpoints, outbox::Ring& outbox, Dispatcher& dispatcher,
+             Counters& counters,
              std::function<void(const StateChange&)> on_state_change);  // called on the dispatch thread
   ~Connection();
   Connection(const Connection&) = delete;
@@ -137,8 +139,8 @@ class Connection final : private net::Transport::Listener {
   void linger();
   void drop_link();
   void retry_later(const std::string& why, std::optional<std::uint8_t> reason_code, bool permanent);
-  void set_state(ConnectionState state, const std::string& reason, std::optional<std::uint8_t> reason_code = {},
-                 std::chrono::milliseconds retry_in = {});
+  void set_state(ConnectionState state, const std::string& reason,
+                 std::optional<std::uint8_t> reason_code = {}, std::chrono::milliseconds retry_in = {});
   void finish(const std::string& why);
 
   // --- the turn
@@ -205,7 +207,8 @@ class Connection final : private net::Transport::Listener {
   bool stopping_ = false;
   bool lingering_ = false;  // DISCONNECT is written; what still comes is thrown away until the server closes
   bool turn_posted_ = false;
-  std::string closing_why_;  // why the session asked to close the link
+  std::uint64_t outbox_until_ = 0;  // this turn takes messages with smaller sequences
+  std::string closing_why_;         // why the session asked to close the link
   std::optional<std::uint8_t> closing_code_;
   bool closing_for_good_ = false;  // the next attempt is not likely to do better
 

@@ -134,7 +134,8 @@ bool Dispatcher::run_items() {
 bool Dispatcher::run_message() {
   const auto block = inbound_.front();
   if (block.empty()) {
-    if (const bool refused = refused_.exchange(false, std::memory_order_seq_cst); refused || acknowledge_due_) {
+    if (const bool refused = refused_.exchange(false, std::memory_order_seq_cst);
+        refused || acknowledge_due_) {
       acknowledge_due_ = false;
       progress_();
     }
@@ -145,8 +146,9 @@ bool Dispatcher::run_message() {
   const char* topic = reinterpret_cast<const char*>(block.data()) + sizeof header;
   Message message;
   message.topic = {topic, header.topic_size};
-  message.payload = header.payload ? BytesView(header.payload, header.payload_size)
-                                   : BytesView(block.data() + sizeof header + header.topic_size, header.payload_size);
+  message.payload = header.payload
+                        ? BytesView(header.payload, header.payload_size)
+                        : BytesView(block.data() + sizeof header + header.topic_size, header.payload_size);
   message.qos = header.qos;
   message.retain = header.retain;
   message.dup = header.dup;
@@ -157,7 +159,8 @@ bool Dispatcher::run_message() {
   }
   const auto handlers = handlers_;  // a handler may change the table
   for (const auto& entry : *handlers) {
-    if (!entry->active.load(std::memory_order_acquire) || !mqtt::matches(entry->filter, message.topic)) continue;
+    if (!entry->active.load(std::memory_order_acquire) || !mqtt::matches(entry->filter, message.topic))
+      continue;
     guarded([&] { entry->handler(message); });
   }
 

@@ -81,12 +81,12 @@ class Dispatcher {
   std::thread thread_;
   std::atomic<std::thread::id> thread_id_{};
   std::atomic<bool> stopping_{false};
-  std::uint64_t delivered_ = 0;                  // I/O thread
-  std::atomic<std::size_t> referenced_bytes_{0}; // payloads held by reference in the ring
-  std::atomic<bool> refused_{false};             // deliver() said no since the last progress()
+  std::uint64_t delivered_ = 0;                   // I/O thread
+  std::atomic<std::size_t> referenced_bytes_{0};  // payloads held by reference in the ring
+  std::atomic<bool> refused_{false};              // deliver() said no since the last progress()
   std::atomic<std::uint64_t> handled_{0};
-  std::uint64_t told_ = 0;                       // dispatch thread: handled_ at the last progress() for acknowledgements
-  bool acknowledge_due_ = false;                 // dispatch thread
+  std::uint64_t told_ = 0;        // dispatch thread: handled_ at the last progress() for acknowledgements
+  bool acknowledge_due_ = false;  // dispatch thread
   std::atomic<std::uint64_t> handler_errors_{0};
 };
 

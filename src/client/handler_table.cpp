@@ -11,7 +11,8 @@ std::uint64_t HandlerTable::set(std::string_view filter, MessageHandler handler)
   const std::lock_guard lock(mutex_);
   entry->id = ++last_id_;
   auto entries = std::make_shared<Snapshot>(*entries_);
-  const auto same = std::ranges::find(*entries, filter, [](const auto& e) -> const std::string& { return e->filter; });
+  const auto same =
+      std::ranges::find(*entries, filter, [](const auto& e) -> const std::string& { return e->filter; });
   if (same == entries->end()) {
     entries->push_back(entry);
   } else {
@@ -25,7 +26,8 @@ std::uint64_t HandlerTable::set(std::string_view filter, MessageHandler handler)
 
 bool HandlerTable::remove(std::string_view filter, std::uint64_t id) {
   const std::lock_guard lock(mutex_);
-  const auto found = std::ranges::find_if(*entries_, [&](const auto& e) { return e->id == id && e->filter == filter; });
+  const auto found =
+      std::ranges::find_if(*entries_, [&](const auto& e) { return e->id == id && e->filter == filter; });
   if (found == entries_->end()) return false;
   (*found)->active.store(false, std::memory_order_release);
   auto entries = std::make_shared<Snapshot>(*entries_);

@@ -115,7 +115,9 @@ bool is_listed(PacketType type, Sender sender, ReasonCode code) {
     case PacketType::pubcomp: codes = &pubrel_codes; break;
     case PacketType::suback: codes = &suback_codes; break;
     case PacketType::unsuback: codes = &unsuback_codes; break;
-    case PacketType::disconnect: codes = client ? &disconnect_codes_of_client : &disconnect_codes_of_server; break;
+    case PacketType::disconnect:
+      codes = client ? &disconnect_codes_of_client : &disconnect_codes_of_server;
+      break;
     case PacketType::auth: codes = client ? &auth_codes_of_client : &auth_codes_of_server; break;
     default: return false;
   }

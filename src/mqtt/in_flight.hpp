@@ -26,6 +26,7 @@ class InFlight {
     release,        // PUBREL sent, waits for PUBCOMP
     subscribe,
     unsubscribe,
+    abandoned,  // QoS 2 that was given up: the server may hold its identifier until its session ends
   };
 
   struct Slot {
@@ -38,7 +39,8 @@ class InFlight {
     std::uint16_t next;
     std::uint16_t previous;
     Kind kind;
-    bool on_wire;  // transmitted on this connection and so counted against the send quota
+    bool
+        on_wire;  // transmitted on this connection and so counted against the send quota; abandoned: PUBREL was sent
   };
   static_assert(sizeof(Slot) == 24);
 
@@ -52,6 +54,7 @@ class InFlight {
 
   List messages;  // PUBLISH, whatever it waits for
   List requests;  // SUBSCRIBE and UNSUBSCRIBE
+  List abandoned;
 
   bool has_free() const { return used_ < ids_max; }
   std::size_t used() const { return used_; }
@@ -83,6 +86,7 @@ class InFlight {
     return id < slots_.size() && slots_[id].kind != Kind::unused ? &slots_[id] : nullptr;
   }
   Slot& operator[](std::uint16_t id) { return slots_[id]; }
+  const Slot& operator[](std::uint16_t id) const { return slots_[id]; }
 
   void append(List& list, std::uint16_t id) {
     Slot& slot = slots_[id];
@@ -102,7 +106,7 @@ class InFlight {
   // Gives the memory back; only when nothing is in flight.
   void shrink() {
     if (used_ != 0) return;
-    slots_ = {};
+    slots_ = std::vector<Slot>();  // `= {}` would keep the memory
     free_ = 0;
   }
 

@@ -74,7 +74,7 @@ class ReceivedIds {
   }
 
   void clear() {
-    entries_ = {};
+    entries_ = std::vector<Entry>();  // `= {}` would keep the memory
     size_ = 0;
   }
 

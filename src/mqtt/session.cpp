@@ -210,7 +210,7 @@ void Session::Impl::resume() {
     ++on_wire;
     queue_ack(PacketType::pubrel, id);
   }
-  resend = in_flight.messages.first;
+  resend = resend_from(in_flight.messages.first);
 }
 
 // The session is lost: what was not acknowledged becomes a new message, in its order before the others. That holds for QoS 2
@@ -224,8 +224,29 @@ void Session::Impl::requeue_in_flight() {
     id = previous;
   }
   in_flight.messages = {};
+  for (auto id = in_flight.abandoned.first; id != 0;) {
+    const auto next = in_flight[id].next;
+    in_flight.free(id);
+    id = next;
+  }
+  in_flight.abandoned = {};
   on_wire = 0;
   resend = 0;
+}
+
+// The message of `id` ends here without the server's word. A QoS 2 identifier that the server may hold stays taken as long
+// as its session: a new message under it would pass for a repetition and be lost [MQTT-2.2.1-3, MQTT-4.3.3-10].
+void Session::Impl::give_up(std::uint16_t id) {
+  Slot& slot = in_flight[id];
+  const bool exactly_once = slot.kind == Kind::publish_qos_2 || slot.kind == Kind::release;
+  release_record(slot.block);
+  if (slot.on_wire) --on_wire;
+  if (resend == id) resend = resend_from(slot.next);
+  in_flight.remove(in_flight.messages, id);
+  if (!exactly_once) return in_flight.free(id);
+  slot.on_wire = slot.kind == Kind::release;
+  slot.kind = Kind::abandoned;
+  in_flight.append(in_flight.abandoned, id);
 }
 
 void Session::Impl::forget_requests() {
@@ -255,16 +276,10 @@ void Session::Impl::take_all(void (*take)(void*, RecordView), void* context) {
     split = Split();
     abrupt = true;  // its packet cannot be finished on this connection any more
   }
-  for (auto id = in_flight.messages.first; id != 0;) {
-    const auto next = in_flight[id].next;
-    take(context, RecordView(in_flight[id].block));
-    release_record(in_flight[id].block);
-    in_flight.free(id);
-    id = next;
+  while (in_flight.messages.first != 0) {
+    take(context, RecordView(in_flight[in_flight.messages.first].block));
+    give_up(in_flight.messages.first);
   }
-  in_flight.messages = {};
-  on_wire = 0;
-  resend = 0;
   for (; !pending.empty(); pending.pop_front()) {
     take(context, RecordView(pending.front()));
     release_record(pending.front());
@@ -285,19 +300,25 @@ milliseconds answer_within(std::uint16_t keepalive_s) { return milliseconds(keep
 
 }  // namespace
 
+Instant Session::Impl::dead_at() const {
+  return std::max(last_received + dead_after(limits.keepalive_s),
+                  *ping_sent + answer_within(limits.keepalive_s));
+}
+
 std::optional<Instant> Session::Impl::next_timeout() const {
   if ((state != State::connected && state != State::closing) || ending || abrupt || limits.keepalive_s == 0)
     return std::nullopt;
   const auto k = limits.keepalive_s;
   if (held) return last_sent + ping_after(k);
-  if (ping_sent) return std::max(last_received + dead_after(k), *ping_sent + answer_within(k));
+  // Waiting for an answer does not excuse silence of our own.
+  if (ping_sent) return std::min(dead_at(), last_sent + ping_after(k));
   return std::min(last_sent, last_received) + ping_after(k);
 }
 
 void Session::Impl::on_timeout(Instant now) {
   const auto due = next_timeout();
   if (!due || now < *due) return;
-  if (ping_sent && !held) {
+  if (ping_sent && !held && now >= dead_at()) {
     input = {};
     unread = 0;
     state = State::closing;
@@ -310,7 +331,7 @@ void Session::Impl::on_timeout(Instant now) {
                       .properties = {}};
     return;
   }
-  ping_sent = now;
+  if (!ping_sent || held) ping_sent = now;
   last_sent = now;  // the next one is due a keep-alive later even when the transport does not take this one
   queue(PingreqView{});
   trim();

@@ -44,6 +44,7 @@ struct Session::Impl {
   void send_connect();
   void resume();
   void requeue_in_flight();
+  void give_up(std::uint16_t id);
   void forget_requests();
   void release_record(std::byte* block);
   void put_back(std::byte* block);
@@ -53,6 +54,7 @@ struct Session::Impl {
   }
   void take_all(void (*take)(void*, RecordView), void* context);
   std::optional<Instant> next_timeout() const;
+  Instant dead_at() const;  // while ping_sent
   void on_timeout(Instant now);
   void trim();
 
@@ -71,6 +73,7 @@ struct Session::Impl {
   };
   void send_next(Out& out);
   void send_again(Out& out);
+  std::uint16_t resend_from(std::uint16_t id) const;
   void send_publish(Out& out, const PublishHead& head, std::size_t head_size, std::byte* block,
                     std::uint16_t id);
   void continue_split(Out& out);
@@ -142,7 +145,7 @@ struct Session::Impl {
   std::size_t pending_bytes = 0;
   InFlight in_flight;
   std::uint32_t on_wire = 0;  // messages that count against the send quota
-  std::uint16_t resend = 0;   // the next in-flight message to be looked at for re-sending, 0 = none
+  std::uint16_t resend = 0;   // the next in-flight message that has to be sent again, 0 = none
   std::uint32_t release_number = 0;
   ByteQueue control;             // encoded packets other than PUBLISH
   struct Split {                 // a PUBLISH that is spread over several buffers

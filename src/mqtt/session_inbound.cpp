@@ -101,7 +101,7 @@ bool Session::Impl::handle_connack(const Frame& frame, Event& event) {
   }
   connack_seen = true;
   has_session = true;
-  wants_clean_start = false;
+  if (sent_clean_start) wants_clean_start = false;  // else forget_session() came after CONNECT: it holds for the next one
   auth = Auth::idle;
   if (state == State::connecting) state = State::connected;
   if (connack.session_present) resume();
@@ -274,7 +274,7 @@ bool Session::Impl::handle_ack(const Frame& frame, Event& event) {
           complete(id, *slot, Outcome::refused, ack.reason, event);
           return true;
         }
-        if (resend == id) resend = slot->next;
+        if (resend == id) resend = resend_from(slot->next);
         slot->kind = Kind::release;
         slot->number = release_number++;
         queue_ack(PacketType::pubrel, id);
@@ -285,6 +285,15 @@ bool Session::Impl::handle_ack(const Frame& frame, Event& event) {
           return true;
         }
         if (ack.type == PacketType::pubrec && !refused) queue_ack(PacketType::pubrel, id);
+        break;
+      case Kind::abandoned:  // the server brings its exchange to an end: then the identifier is free
+        if (ack.type == PacketType::pubrec && !refused) {
+          slot->on_wire = true;
+          queue_ack(PacketType::pubrel, id);
+        } else if (ack.type == PacketType::pubrec || (ack.type == PacketType::pubcomp && slot->on_wire)) {
+          in_flight.remove(in_flight.abandoned, id);
+          in_flight.free(id);
+        }
         break;
       default: break;
     }
@@ -300,7 +309,7 @@ void Session::Impl::complete(std::uint16_t id, Slot& slot, Outcome outcome, Reas
   event.emplace<Completed>(Completed{header.sequence, header.token, outcome, reason});
   release_record(slot.block);
   if (slot.on_wire) --on_wire;
-  if (resend == id) resend = slot.next;
+  if (resend == id) resend = resend_from(slot.next);
   in_flight.remove(in_flight.messages, id);
   in_flight.free(id);
 }

@@ -145,12 +145,17 @@ void Session::Impl::send_next(Out& out) {
   send_publish(out, head, head_size, block, head.packet_id);
 }
 
+// The first message from `id` on that waits for PUBACK or PUBREC; new messages do not wait for those past their PUBREC.
+std::uint16_t Session::Impl::resend_from(std::uint16_t id) const {
+  while (id != 0 && in_flight[id].kind == Kind::release) id = in_flight[id].next;
+  return id;
+}
+
 // The next in-flight message of the former connection: with DUP, under its old identifier [MQTT-3.3.1-1, MQTT-4.4.0-1].
 void Session::Impl::send_again(Out& out) {
   const auto id = resend;
   auto& slot = in_flight[id];
-  resend = slot.next;
-  if (slot.kind == Kind::release || slot.on_wire) return;
+  resend = resend_from(slot.next);
   const RecordView record(slot.block);
   const RecordHeader& header = record.header();
   auto head = head_of(header, record);
@@ -163,9 +168,7 @@ void Session::Impl::send_again(Out& out) {
       why != ReasonCode::success) {
     // The server takes less than before.
     completions.push_back({header.sequence, header.token, Outcome::refused, why});
-    release_record(slot.block);
-    in_flight.remove(in_flight.messages, id);
-    in_flight.free(id);
+    give_up(id);
     return;
   }
   slot.on_wire = true;
@@ -275,7 +278,8 @@ ReasonCode Session::subscription_refusal(const SubscriptionRequest& request, std
   const auto& limits = impl_->limits;
   if (check_topic_filter(request.filter) != TopicError::none) return ReasonCode::topic_filter_invalid;
   // [MQTT-3.8.3-4]
-  if (impl_->v5() && request.no_local && request.filter.starts_with("$share/")) return ReasonCode::protocol_error;
+  if (impl_->v5() && request.no_local && request.filter.starts_with("$share/"))
+    return ReasonCode::protocol_error;
   if (!limits.wildcard_available && request.filter.find_first_of("+#") != std::string_view::npos) {
     return ReasonCode::wildcard_subscriptions_not_supported;
   }

@@ -367,6 +367,19 @@ TEST(SessionDisconnect, leaves_behind_what_is_queued_and_nothing_follows_MQTT_3_
   EXPECT_TRUE(server.sent.empty());
 }
 
+TEST(SessionDisconnect, is_not_followed_by_answers_to_what_came_before_MQTT_3_14_4_1) {
+  ScriptedServer server(v5());
+  server.connect();
+  server.publish("a", "b", QoS::at_least_once, 1);
+  server.session.disconnect();
+  server.flush();
+  EXPECT_EQ(server.next_hex(), "e0 00");
+  server.session.acknowledge(1);
+  server.flush();
+  EXPECT_TRUE(server.sent.empty());
+  EXPECT_TRUE(server.session.should_close());
+}
+
 TEST(SessionDisconnect, is_two_bytes_without_a_reason_and_in_3_1_1) {
   for (const auto& config : {v5(), v3()}) {
     ScriptedServer server(config);

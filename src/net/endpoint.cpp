@@ -34,7 +34,8 @@ Result<Endpoint> parse_url(std::string_view text) {
     return bad_url(text, "the scheme is missing; expected mqtt://host[:port]");
   }
   const auto parsed = boost::urls::parse_uri(text);
-  if (!parsed || (!parsed->encoded_path().empty() && !parsed->encoded_path().starts_with('/'))) return bad_url(text, "it is not well formed; percent-encode special characters in user and password");
+  if (!parsed || (!parsed->encoded_path().empty() && !parsed->encoded_path().starts_with('/')))
+    return bad_url(text, "it is not well formed; percent-encode special characters in user and password");
   const auto& url = *parsed;
   if (!boost::urls::grammar::ci_is_equal(url.scheme(), "mqtt")) {
     return bad_url(text, "the scheme \"" + std::string(url.scheme()) + "\" is not supported; expected mqtt");
@@ -45,7 +46,8 @@ Result<Endpoint> parse_url(std::string_view text) {
   if (url.has_query() || url.has_fragment()) return bad_url(text, "a query or fragment has no meaning here");
 
   Endpoint endpoint;
-  endpoint.host = url.host_type() == boost::urls::host_type::ipv6 ? std::string(url.host_address()) : url.host();
+  endpoint.host =
+      url.host_type() == boost::urls::host_type::ipv6 ? std::string(url.host_address()) : url.host();
   if (endpoint.host.empty()) endpoint.host = "localhost";
   if (url.has_port() && !url.port().empty()) {
     const auto digits = url.port();

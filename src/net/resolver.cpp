@@ -3,14 +3,15 @@
 #include <netdb.h>
 
 #include <atomic>
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/ip/address.hpp>
-#include <boost/asio/post.hpp>
 #include <cstring>
 #include <mutex>
 #include <optional>
 #include <system_error>
 #include <thread>
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/post.hpp>
 
 namespace fulmar::net {
 
@@ -93,7 +94,8 @@ void Resolver::resolve(const std::string& host, std::uint16_t port, Handler hand
   }
   if (lookups_running.fetch_add(1, std::memory_order_relaxed) >= abandoned_max) {
     lookups_running.fetch_sub(1, std::memory_order_relaxed);
-    answer(lookup_, fail(Errc::connection_failed, "cannot resolve host \"" + host + "\": too many name look-ups hang"));
+    answer(lookup_, fail(Errc::connection_failed,
+                         "cannot resolve host \"" + host + "\": too many name look-ups hang"));
     return;
   }
   try {
@@ -103,7 +105,8 @@ void Resolver::resolve(const std::string& host, std::uint16_t port, Handler hand
     }).detach();
   } catch (const std::system_error& error) {
     lookups_running.fetch_sub(1, std::memory_order_relaxed);
-    answer(lookup_, fail(Errc::connection_failed, std::string("cannot start a thread to resolve names: ") + error.what()));
+    answer(lookup_, fail(Errc::connection_failed,
+                         std::string("cannot start a thread to resolve names: ") + error.what()));
   }
 }
 

@@ -6,13 +6,14 @@
 // Not thread-safe: owned by one connection and used on its executor. At most one look-up is wanted at a time;
 // destruction and cancel() are immediate. Left-behind threads are bounded (see abandoned_max).
 
-#include <boost/asio/any_io_executor.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/ip/tcp.hpp>
 
 #include "fulmar/result.hpp"
 

@@ -2,8 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
+
+#include <boost/asio/io_context.hpp>
 
 namespace fulmar::net {
 namespace {
@@ -52,7 +53,8 @@ TEST(Resolver, never_waits_when_it_is_destroyed_or_cancelled) {
   for (int i = 0; i < 10; ++i) {
     asio::io_context context;
     Resolver resolver(context.get_executor());
-    resolver.resolve("slow-" + std::to_string(i) + ".invalid", 1, [](auto) { ADD_FAILURE() << "was cancelled"; });
+    resolver.resolve("slow-" + std::to_string(i) + ".invalid", 1,
+                     [](auto) { ADD_FAILURE() << "was cancelled"; });
     if (i % 2) {
       resolver.cancel();
       context.run_for(1ms);

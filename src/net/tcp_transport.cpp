@@ -2,12 +2,13 @@
 
 #include <fcntl.h>
 
+#include <sstream>
+#include <utility>
+
 #include <boost/asio/error.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <sstream>
-#include <utility>
 
 namespace fulmar::net {
 
@@ -31,7 +32,8 @@ std::string why_lost(const error_code& error) {
 }  // namespace
 
 struct TcpTransport::Link : std::enable_shared_from_this<Link> {
-  Link(const asio::any_io_executor& executor, Listener& to) : socket(executor), timer(executor), listener(&to) {}
+  Link(const asio::any_io_executor& executor, Listener& to)
+      : socket(executor), timer(executor), listener(&to) {}
 
   void try_next() {
     if (next == addresses.size()) {

@@ -1,8 +1,9 @@
 #pragma once
 // TcpTransport: a Transport over plain TCP, with TCP_NODELAY, close-on-exec.
 
-#include <boost/asio/any_io_executor.hpp>
 #include <memory>
+
+#include <boost/asio/any_io_executor.hpp>
 
 #include "net/transport.hpp"
 
@@ -14,7 +15,8 @@ class TcpTransport final : public Transport {
   TcpTransport(const boost::asio::any_io_executor& executor, Listener& listener);
   ~TcpTransport() override;
 
-  void open(std::vector<boost::asio::ip::tcp::endpoint> addresses, std::chrono::milliseconds attempt_timeout) override;
+  void open(std::vector<boost::asio::ip::tcp::endpoint> addresses,
+            std::chrono::milliseconds attempt_timeout) override;
   void read_some(boost::asio::mutable_buffer buffer) override;
   void write_some(boost::asio::const_buffer buffer) override;
   void finish_sending() override;

@@ -5,12 +5,13 @@
 // until the completion or close(). After close() the listener hears nothing more. The listener may call anything, close()
 // and destruction of the transport included, from within its callbacks.
 
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <chrono>
 #include <cstddef>
 #include <string>
 #include <vector>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/ip/tcp.hpp>
 
 #include "fulmar/result.hpp"
 
@@ -24,7 +25,7 @@ class Transport {
     virtual void on_open_failed(const std::string& why) = 0;  // names the addresses that were tried
     virtual void on_read(std::size_t size) = 0;               // > 0
     virtual void on_written(std::size_t size) = 0;
-    virtual void on_lost(const std::string& why) = 0;         // the peer closed it, or it broke; once
+    virtual void on_lost(const std::string& why) = 0;  // the peer closed it, or it broke; once
 
    protected:
     ~Listener() = default;
@@ -36,7 +37,8 @@ class Transport {
   virtual ~Transport() = default;
 
   // Tries the addresses in turn, each for at most `attempt_timeout`.
-  virtual void open(std::vector<boost::asio::ip::tcp::endpoint> addresses, std::chrono::milliseconds attempt_timeout) = 0;
+  virtual void open(std::vector<boost::asio::ip::tcp::endpoint> addresses,
+                    std::chrono::milliseconds attempt_timeout) = 0;
   virtual void read_some(boost::asio::mutable_buffer buffer) = 0;
   virtual void write_some(boost::asio::const_buffer buffer) = 0;
   // Nothing more will be written; reading goes on. A close() with bytes unread resets the connection, and takes away from

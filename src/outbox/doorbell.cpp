@@ -11,14 +11,15 @@ namespace fulmar::outbox {
 namespace {
 
 long futex(std::atomic<std::uint32_t>& word, int operation, std::uint32_t value, const timespec* until) {
-  return syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), operation | FUTEX_PRIVATE_FLAG, value, until,
-                 nullptr, FUTEX_BITSET_MATCH_ANY);
+  return syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), operation | FUTEX_PRIVATE_FLAG, value,
+                 until, nullptr, FUTEX_BITSET_MATCH_ANY);
 }
 
 }  // namespace
 
 void Doorbell::ring() {
-  if (state_.load(std::memory_order_seq_cst) == asleep && state_.exchange(up, std::memory_order_seq_cst) == asleep) {
+  if (state_.load(std::memory_order_seq_cst) == asleep &&
+      state_.exchange(up, std::memory_order_seq_cst) == asleep) {
     futex(state_, FUTEX_WAKE, 1, nullptr);
   }
 }

@@ -25,7 +25,8 @@ class Handoff {
   void push(std::unique_ptr<Node> node) {
     Node* raw = node.release();
     raw->next = newest_.load(std::memory_order_relaxed);
-    while (!newest_.compare_exchange_weak(raw->next, raw, std::memory_order_seq_cst, std::memory_order_relaxed)) {
+    while (!newest_.compare_exchange_weak(raw->next, raw, std::memory_order_seq_cst,
+                                          std::memory_order_relaxed)) {
     }
   }
 

@@ -25,8 +25,8 @@ Ring::Ring(std::size_t bytes, std::size_t count_max)
       count_max_(static_cast<std::uint32_t>(std::clamp<std::size_t>(count_max, 1, 0x7fffffff))) {
   static_assert(sizeof(std::atomic<Word>) == word_size && std::atomic<Word>::is_always_lock_free);
   // Anonymous pages are zero and come with the first touch: an idle ring costs nothing.
-  void* memory = mmap(nullptr, capacity_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                      -1, 0);
+  void* memory = mmap(nullptr, capacity_bytes(), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   words_ = static_cast<std::atomic<Word>*>(memory);
 }
@@ -60,7 +60,10 @@ std::byte* Ring::try_reserve(std::size_t size, std::uint64_t* sequence) {
       continue;
     }
     const Mark next{head.position + pad + need, head.sequence + 1};
-    if (!head_.compare_exchange_weak(seen, next.packed(), std::memory_order_relaxed)) continue;
+    // release: pairs with pushed(), so that whoever sees the block counted sees what its producer did before.
+    if (!head_.compare_exchange_weak(seen, next.packed(), std::memory_order_release,
+                                     std::memory_order_relaxed))
+      continue;
 
     if (sequence) {
       // seen_popped_ is at most one lap behind, so the low half decides.
@@ -115,7 +118,7 @@ std::size_t Ring::bytes() const {
 
 std::uint64_t Ring::pushed() const {
   const std::uint64_t base = popped_.load(std::memory_order_acquire);
-  return base + (Mark::of(head_.load(std::memory_order_relaxed)).sequence - static_cast<std::uint32_t>(base));
+  return base + (Mark::of(head_.load(std::memory_order_acquire)).sequence - static_cast<std::uint32_t>(base));
 }
 
 }  // namespace fulmar::outbox

@@ -41,11 +41,13 @@ class Ring {
   std::span<std::byte> front();
   void pop();
 
-  std::size_t depth() const;            // blocks, reserved ones included
-  std::size_t bytes() const;            // in use, overhead included
+  std::size_t depth() const;  // blocks, reserved ones included
+  std::size_t bytes() const;  // in use, overhead included
   std::size_t capacity_bytes() const { return std::size_t{capacity_} * word_size; }
-  std::size_t block_max() const { return (std::size_t{capacity_} / 2) * word_size - word_size; }  // largest block
-  std::uint64_t pushed() const;         // blocks ever reserved
+  std::size_t block_max() const {
+    return (std::size_t{capacity_} / 2) * word_size - word_size;
+  }                              // largest block
+  std::uint64_t pushed() const;  // blocks ever reserved; acquires what their producers did before
   std::uint64_t popped() const { return popped_.load(std::memory_order_acquire); }
 
  private:
@@ -68,7 +70,7 @@ class Ring {
   std::atomic<Word>& word(std::uint32_t position) { return words_[position & (capacity_ - 1)]; }
 
   std::atomic<Word>* words_;
-  const std::uint32_t capacity_;   // words, a power of two
+  const std::uint32_t capacity_;  // words, a power of two
   const std::uint32_t count_max_;
 
   alignas(64) std::atomic<std::uint64_t> head_{0};  // Mark: where the next block is reserved; closed_bit

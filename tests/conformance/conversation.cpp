@@ -155,7 +155,8 @@ Transcript run(const Conversation& conversation, ProtocolVersion version, Pieces
     const BytesView all(step.server);
     for (std::size_t at = 0; at < all.size();) {
       std::size_t size = std::min(pieces.size, all.size() - at);
-      if (pieces.split_at > before + at && pieces.split_at < before + all.size()) size = pieces.split_at - before - at;
+      if (pieces.split_at > before + at && pieces.split_at < before + all.size())
+        size = pieces.split_at - before - at;
       runner.receive(all.subspan(at, size));
       at += size;
     }

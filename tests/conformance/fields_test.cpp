@@ -30,7 +30,8 @@ std::vector<Field> string_fields() {
   const auto add = [&fields](const char* name, ProtocolVersion version, Sender sender, unsigned char first,
                              const char* before, const char* after) {
     fields.push_back({name, version, [=](const Bytes& string) {
-                        return PlacedPacket{framed(std::byte{first}, bytes(before) + string + bytes(after)), sender};
+                        return PlacedPacket{framed(std::byte{first}, bytes(before) + string + bytes(after)),
+                                            sender};
                       }});
   };
   using enum Sender;
@@ -112,7 +113,8 @@ TEST(Strings, ill_formed_utf8_is_refused_in_every_field_at_every_place_MQTT_1_5_
   EXPECT_GT(fields.size(), 70u);
   for (const auto& field : fields) {
     for (const auto& sequence : bad_sequences) {
-      for (const auto& [before, after] : {std::pair{"", ""}, {"", "abcdefghi"}, {"abcde", ""}, {"abcdefghijk", "lmnop"}}) {
+      for (const auto& [before, after] :
+           {std::pair{"", ""}, {"", "abcdefghi"}, {"abcde", ""}, {"abcdefghijk", "lmnop"}}) {
         const auto packet = field.packet(string_field(before + sequence.text + after));
         ++cases;
         EXPECT_EQ(name_of(Decoded(packet.wire, field.version, packet.sender).error), "string_not_utf8")
@@ -140,10 +142,20 @@ TEST(Strings, null_is_refused_in_every_field_at_every_place_MQTT_1_5_3_2_MQTT_1_
 
 TEST(Strings, every_other_text_is_kept_as_it_is_MQTT_1_5_3_3_MQTT_1_5_4_3) {
   const Sequence good[] = {
-      {"a byte order mark", "\xef\xbb\xbf" "a"}, {"U+0001", "\x01"},          {"U+007F", "\x7f"},
-      {"U+0080", "\xc2\x80"},                    {"U+07FF", "\xdf\xbf"},      {"U+0800", "\xe0\xa0\x80"},
-      {"U+D7FF", "\xed\x9f\xbf"},                {"U+E000", "\xee\x80\x80"},  {"U+FFFD", "\xef\xbf\xbd"},
-      {"U+FFFF", "\xef\xbf\xbf"},                {"U+10000", "\xf0\x90\x80\x80"}, {"U+10FFFF", "\xf4\x8f\xbf\xbf"},
+      {"a byte order mark",
+       "\xef\xbb\xbf"
+       "a"},
+      {"U+0001", "\x01"},
+      {"U+007F", "\x7f"},
+      {"U+0080", "\xc2\x80"},
+      {"U+07FF", "\xdf\xbf"},
+      {"U+0800", "\xe0\xa0\x80"},
+      {"U+D7FF", "\xed\x9f\xbf"},
+      {"U+E000", "\xee\x80\x80"},
+      {"U+FFFD", "\xef\xbf\xbd"},
+      {"U+FFFF", "\xef\xbf\xbf"},
+      {"U+10000", "\xf0\x90\x80\x80"},
+      {"U+10FFFF", "\xf4\x8f\xbf\xbf"},
   };
   Cases cases("well-formed strings");
   for (const auto& field : string_fields()) {
@@ -167,7 +179,8 @@ TEST(Strings, may_have_65535_bytes_in_every_field_MQTT_4_7_3_3) {
     const Decoded decoded(packet.wire, field.version, packet.sender);
     ++cases;
     ASSERT_TRUE(decoded.accepted()) << field.name;
-    EXPECT_EQ(rebuilt(decoded) == packet.wire || encoded(decoded).size() == packet.wire.size(), true) << field.name;
+    EXPECT_EQ(rebuilt(decoded) == packet.wire || encoded(decoded).size() == packet.wire.size(), true)
+        << field.name;
   }
 }
 
@@ -204,7 +217,8 @@ TEST(ReasonCodes, exactly_the_listed_ones_are_accepted_in_each_packet) {
       {"SUBACK, first code", v5, server, 0x90, "0001 00", "00", bytes("00 01 02 80 83 87 8f 91 97 9e a1 a2")},
       {"UNSUBACK", v5, server, 0xb0, "0001 00", "", bytes("00 11 80 83 87 8f 91")},
       {"UNSUBACK, second code", v5, server, 0xb0, "0001 00 00", "", bytes("00 11 80 83 87 8f 91")},
-      {"DISCONNECT of a client", v5, client, 0xe0, "", "", bytes("00 04 80 81 82 83 90 93 94 95 96 97 98 99")},
+      {"DISCONNECT of a client", v5, client, 0xe0, "", "",
+       bytes("00 04 80 81 82 83 90 93 94 95 96 97 98 99")},
       {"DISCONNECT of a server", v5, server, 0xe0, "", "00",
        bytes("00 80 81 82 83 87 89 8b 8d 8e 8f 90 93 94 95 96 97 98 99 9a 9b 9c 9d 9e 9f a0 a1 a2")},
       {"AUTH of a client", v5, client, 0xf0, "", "00", bytes("18 19")},
@@ -225,7 +239,8 @@ TEST(ReasonCodes, exactly_the_listed_ones_are_accepted_in_each_packet) {
 
 // --- packet identifiers, QoS, flags ---------------------------------------------------------------------------------
 
-TEST(PacketIdentifiers, zero_is_refused_wherever_there_is_one_and_all_others_are_accepted_MQTT_2_3_1_1_MQTT_2_2_1_3) {
+TEST(PacketIdentifiers,
+     zero_is_refused_wherever_there_is_one_and_all_others_are_accepted_MQTT_2_3_1_1_MQTT_2_2_1_3) {
   struct Row {
     const char* before;
     const char* after;
@@ -235,18 +250,30 @@ TEST(PacketIdentifiers, zero_is_refused_wherever_there_is_one_and_all_others_are
   };
   using enum Sender;
   const Row rows[] = {
-      {"0001 'a'", "", 0x32, v3, client},    {"0001 'a'", "00", 0x34, v5, server},    {"", "", 0x40, v3, server},
-      {"", "", 0x40, v5, server},            {"", "", 0x50, v3, server},              {"", "", 0x50, v5, server},
-      {"", "", 0x62, v3, server},            {"", "", 0x62, v5, server},              {"", "", 0x70, v3, server},
-      {"", "", 0x70, v5, server},            {"", "0001 'a' 00", 0x82, v3, client},   {"", "00 0001 'a' 00", 0x82, v5, client},
-      {"", "00", 0x90, v3, server},          {"", "00 00", 0x90, v5, server},         {"", "0001 'a'", 0xa2, v3, client},
-      {"", "00 0001 'a'", 0xa2, v5, client}, {"", "", 0xb0, v3, server},              {"", "00 00", 0xb0, v5, server},
+      {"0001 'a'", "", 0x32, v3, client},
+      {"0001 'a'", "00", 0x34, v5, server},
+      {"", "", 0x40, v3, server},
+      {"", "", 0x40, v5, server},
+      {"", "", 0x50, v3, server},
+      {"", "", 0x50, v5, server},
+      {"", "", 0x62, v3, server},
+      {"", "", 0x62, v5, server},
+      {"", "", 0x70, v3, server},
+      {"", "", 0x70, v5, server},
+      {"", "0001 'a' 00", 0x82, v3, client},
+      {"", "00 0001 'a' 00", 0x82, v5, client},
+      {"", "00", 0x90, v3, server},
+      {"", "00 00", 0x90, v5, server},
+      {"", "0001 'a'", 0xa2, v3, client},
+      {"", "00 0001 'a'", 0xa2, v5, client},
+      {"", "", 0xb0, v3, server},
+      {"", "00 00", 0xb0, v5, server},
   };
   Cases cases("packet identifiers");
   for (const auto& row : rows) {
     for (const unsigned id : {0u, 1u, 255u, 256u, 65'535u}) {
-      const auto body = bytes(row.before) + Bytes{static_cast<std::byte>(id >> 8), static_cast<std::byte>(id)} +
-                        bytes(row.after);
+      const auto body = bytes(row.before) +
+                        Bytes{static_cast<std::byte>(id >> 8), static_cast<std::byte>(id)} + bytes(row.after);
       const auto packet = framed(std::byte{row.first}, body);
       const Decoded decoded(packet, row.version, row.sender);
       ++cases;
@@ -258,7 +285,8 @@ TEST(PacketIdentifiers, zero_is_refused_wherever_there_is_one_and_all_others_are
   }
 }
 
-TEST(Flags, every_reserved_bit_of_connect_connack_and_subscribe_is_refused_MQTT_3_1_2_3_MQTT_3_2_2_1_MQTT_3_8_3_5) {
+TEST(Flags,
+     every_reserved_bit_of_connect_connack_and_subscribe_is_refused_MQTT_3_1_2_3_MQTT_3_2_2_1_MQTT_3_8_3_5) {
   Cases cases("reserved bits");
   for (const auto version : {v3, v5}) {
     const auto error_of = [&](Sender sender, unsigned char first, const Bytes& body) {
@@ -269,8 +297,8 @@ TEST(Flags, every_reserved_bit_of_connect_connack_and_subscribe_is_refused_MQTT_
     const auto flags_of = [](unsigned flags) { return Bytes{static_cast<std::byte>(flags)}; };
     for (unsigned flags = 0; flags < 256; ++flags) {
       // Its fields are there as the flags say, so that nothing but a flag can be wrong.
-      auto connect = bytes("0004 'MQTT'") + flags_of(version == v5 ? 5 : 4) + flags_of(flags) + bytes("003c") +
-                     properties + bytes("0001 'c'");
+      auto connect = bytes("0004 'MQTT'") + flags_of(version == v5 ? 5 : 4) + flags_of(flags) +
+                     bytes("003c") + properties + bytes("0001 'c'");
       if (flags & 0x04) connect = connect + properties + bytes("0001 'w' 0000");
       if (flags & 0x80) connect = connect + bytes("0001 'u'");
       if (flags & 0x40) connect = connect + bytes("0001 'p'");
@@ -296,7 +324,9 @@ TEST(Flags, every_reserved_bit_of_connect_connack_and_subscribe_is_refused_MQTT_
       } else if ((flags & 0x30) == 0x30) {
         expected = "retain_handling_reserved";
       }
-      EXPECT_EQ(error_of(Sender::client, 0x82, bytes("0001") + properties + bytes("0001 'a'") + flags_of(flags)), expected)
+      EXPECT_EQ(
+          error_of(Sender::client, 0x82, bytes("0001") + properties + bytes("0001 'a'") + flags_of(flags)),
+          expected)
           << flags;
     }
   }
@@ -308,8 +338,14 @@ TEST(Lengths, are_read_and_written_in_one_to_four_bytes_MQTT_1_5_5_1) {
   const struct {
     std::uint32_t value;
     const char* bytes;
-  } rows[] = {{0, "00"},           {1, "01"},           {127, "7f"},           {128, "80 01"},
-              {16'383, "ff 7f"},   {16'384, "80 80 01"}, {2'097'151, "ff ff 7f"}, {2'097'152, "80 80 80 01"},
+  } rows[] = {{0, "00"},
+              {1, "01"},
+              {127, "7f"},
+              {128, "80 01"},
+              {16'383, "ff 7f"},
+              {16'384, "80 80 01"},
+              {2'097'151, "ff ff 7f"},
+              {2'097'152, "80 80 80 01"},
               {268'435'455, "ff ff ff 7f"}};
   for (const auto& row : rows) {
     const auto wire = bytes("30") + bytes(row.bytes);
@@ -335,13 +371,15 @@ TEST(Lengths, are_read_and_written_in_one_to_four_bytes_MQTT_1_5_5_1) {
 
 TEST(Lengths, of_five_bytes_and_not_minimal_ones_are_refused_for_every_packet_type) {
   Cases cases("remaining lengths");
-  const unsigned char firsts[] = {0x10, 0x20, 0x30, 0x40, 0x50, 0x62, 0x70, 0x82, 0x90, 0xa2, 0xb0, 0xc0, 0xd0, 0xe0, 0xf0};
+  const unsigned char firsts[] = {0x10, 0x20, 0x30, 0x40, 0x50, 0x62, 0x70, 0x82,
+                                  0x90, 0xa2, 0xb0, 0xc0, 0xd0, 0xe0, 0xf0};
   for (const auto first : firsts) {
     const auto error_of = [&](const char* length) {
       ++cases;
       return name_of(Decoded(Bytes{std::byte{first}} + bytes(length), v5, Sender::server).error);
     };
-    for (const auto* length : {"80 80 80 80", "ff ff ff ff", "ff ff ff ff 7f", "80 80 80 80 00", "80 80 80 80 80"}) {
+    for (const auto* length :
+         {"80 80 80 80", "ff ff ff ff", "ff ff ff ff 7f", "80 80 80 80 00", "80 80 80 80 80"}) {
       EXPECT_EQ(error_of(length), "length_over_four_bytes") << static_cast<unsigned>(first) << ' ' << length;
     }
     for (const auto* length : {"80 00", "ff 00", "80 80 00", "81 80 00", "80 80 80 00", "ff ff ff 00"}) {
@@ -360,21 +398,26 @@ TEST(Lengths, a_packet_over_the_maximum_is_refused_on_its_header_alone_MQTT_3_1_
     for (const auto version : vector.versions) {
       for (const auto sender : vector.senders) {
         ++cases;
-        EXPECT_EQ(name_of(Decoded(header, version, sender, size - 1).error), "packet_too_large") << vector.name;
-        EXPECT_EQ(name_of(Decoded(vector.wire, version, sender, size - 1).error), "packet_too_large") << vector.name;
+        EXPECT_EQ(name_of(Decoded(header, version, sender, size - 1).error), "packet_too_large")
+            << vector.name;
+        EXPECT_EQ(name_of(Decoded(vector.wire, version, sender, size - 1).error), "packet_too_large")
+            << vector.name;
         EXPECT_TRUE(Decoded(vector.wire, version, sender, size).accepted()) << vector.name;
       }
     }
   }
-  EXPECT_EQ(Decoded(bytes("30 ff ff ff 7f"), v5, Sender::server, 1 << 20).error, DecodeError::packet_too_large);
+  EXPECT_EQ(Decoded(bytes("30 ff ff ff 7f"), v5, Sender::server, 1 << 20).error,
+            DecodeError::packet_too_large);
 }
 
 TEST(PacketTypes, reserved_ones_are_refused_at_the_first_byte) {
   for (unsigned first = 0; first < 16; ++first) {
     for (const auto version : {v3, v5}) {
-      EXPECT_EQ(Decoded({static_cast<std::byte>(first)}, version, Sender::server).error, DecodeError::packet_type_reserved);
+      EXPECT_EQ(Decoded({static_cast<std::byte>(first)}, version, Sender::server).error,
+                DecodeError::packet_type_reserved);
     }
-    EXPECT_EQ(Decoded({static_cast<std::byte>(0xf0 | first)}, v3, Sender::server).error, DecodeError::packet_type_reserved);
+    EXPECT_EQ(Decoded({static_cast<std::byte>(0xf0 | first)}, v3, Sender::server).error,
+              DecodeError::packet_type_reserved);
   }
 }
 

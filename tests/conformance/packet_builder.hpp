@@ -16,7 +16,8 @@ struct PlacedPacket {
 };
 
 // `properties` are encoded without their length.
-inline PlacedPacket packet_around(PropertyPlace place, const Bytes& properties, Sender auth_sender = Sender::server) {
+inline PlacedPacket packet_around(PropertyPlace place, const Bytes& properties,
+                                  Sender auth_sender = Sender::server) {
   using enum PropertyPlace;
   const auto p = variable_integer(static_cast<std::uint32_t>(properties.size())) + properties;
   const auto client = [](unsigned char first, const Bytes& body) {

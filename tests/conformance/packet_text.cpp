@@ -11,21 +11,64 @@ namespace {
 using std::string;
 
 constexpr std::array<std::string_view, decode_error_count> error_names = {
-    "none", "packet_type_reserved", "header_flags_reserved", "length_not_minimal",
-    "length_over_four_bytes", "packet_too_large", "truncated", "trailing_bytes", "integer_not_minimal",
-    "integer_over_four_bytes", "string_not_utf8", "string_contains_null", "packet_id_zero",
-    "property_unknown", "property_misplaced", "property_of_other_side", "property_repeated",
-    "property_value_invalid", "property_length_wrong", "authentication_data_without_method",
-    "response_topic_invalid", "qos_reserved", "dup_at_qos_0", "topic_empty", "topic_contains_wildcard",
-    "topic_alias_zero", "protocol_name_unknown", "protocol_version_unknown", "connect_flags_reserved",
-    "will_flags_without_will", "will_qos_reserved", "password_without_username", "client_id_empty",
-    "connack_flags_reserved", "session_present_on_refusal", "no_filters", "filter_invalid",
-    "subscription_options_reserved", "subscription_qos_reserved", "retain_handling_reserved",
-    "no_local_on_shared", "no_codes", "reason_code_unknown", "packet_unexpected", "packet_before_connack",
-    "connack_repeated", "session_present_after_clean_start", "session_present_without_state",
-    "topic_alias_above_maximum", "topic_alias_not_mapped", "receive_maximum_exceeded",
-    "packet_id_of_other_qos", "codes_do_not_match_filters", "auth_without_method", "auth_method_differs",
-    "auth_code_unexpected", "problem_information_not_requested", "acknowledgements_flood",
+    "none",
+    "packet_type_reserved",
+    "header_flags_reserved",
+    "length_not_minimal",
+    "length_over_four_bytes",
+    "packet_too_large",
+    "truncated",
+    "trailing_bytes",
+    "integer_not_minimal",
+    "integer_over_four_bytes",
+    "string_not_utf8",
+    "string_contains_null",
+    "packet_id_zero",
+    "property_unknown",
+    "property_misplaced",
+    "property_of_other_side",
+    "property_repeated",
+    "property_value_invalid",
+    "property_length_wrong",
+    "authentication_data_without_method",
+    "response_topic_invalid",
+    "qos_reserved",
+    "dup_at_qos_0",
+    "topic_empty",
+    "topic_contains_wildcard",
+    "topic_alias_zero",
+    "protocol_name_unknown",
+    "protocol_version_unknown",
+    "connect_flags_reserved",
+    "will_flags_without_will",
+    "will_qos_reserved",
+    "password_without_username",
+    "client_id_empty",
+    "connack_flags_reserved",
+    "session_present_on_refusal",
+    "no_filters",
+    "filter_invalid",
+    "subscription_options_reserved",
+    "subscription_qos_reserved",
+    "retain_handling_reserved",
+    "no_local_on_shared",
+    "no_codes",
+    "reason_code_unknown",
+    "packet_unexpected",
+    "packet_before_connack",
+    "connack_repeated",
+    "session_present_after_clean_start",
+    "session_present_without_state",
+    "topic_alias_above_maximum",
+    "topic_alias_not_mapped",
+    "receive_maximum_exceeded",
+    "packet_id_of_other_qos",
+    "codes_do_not_match_filters",
+    "auth_without_method",
+    "auth_method_differs",
+    "auth_code_unexpected",
+    "problem_information_not_requested",
+    "acknowledgements_flood",
 };
 
 constexpr std::pair<PropertyId, std::string_view> property_names[] = {
@@ -65,7 +108,9 @@ string render(const PropertiesView& properties) {
     if (text.size() > 2) text += ' ';
     text += string(name_of(property.id)) + '=';
     switch (kind_of(property.id)) {
-      case PropertyKind::string_pair: text += in_quotes(property.name) + ':' + in_quotes(property.text); break;
+      case PropertyKind::string_pair:
+        text += in_quotes(property.name) + ':' + in_quotes(property.text);
+        break;
       case PropertyKind::string:
       case PropertyKind::binary: text += in_quotes(property.text); break;
       default: text += std::to_string(property.number); break;
@@ -75,7 +120,9 @@ string render(const PropertiesView& properties) {
 }
 
 string flag(bool set, const char* name) { return set ? string(" ") + name : string(); }
-string number(const char* name, std::uint64_t value) { return string(" ") + name + '=' + std::to_string(value); }
+string number(const char* name, std::uint64_t value) {
+  return string(" ") + name + '=' + std::to_string(value);
+}
 string qos_text(QoS qos) { return number("qos", static_cast<unsigned>(qos)); }
 string code_text(unsigned code) { return " code=" + hex_byte(code); }
 
@@ -84,7 +131,8 @@ struct Renderer {
 
   string operator()(const ConnectView& p) const {
     string text = p.version == ProtocolVersion::v5 ? "CONNECT 5" : "CONNECT 3.1.1";
-    text += flag(p.clean_start, "clean") + number("keepalive", p.keepalive_s) + " client=" + in_quotes(p.client_id);
+    text += flag(p.clean_start, "clean") + number("keepalive", p.keepalive_s) +
+            " client=" + in_quotes(p.client_id);
     text += render(p.properties);
     if (p.will) {
       text += " will(" + qos_text(p.will->qos).substr(1) + flag(p.will->retain, "retain") +
@@ -127,7 +175,9 @@ struct Renderer {
     for (std::size_t i = 0; i < p.codes.size(); ++i) text += ' ' + hex_byte(static_cast<unsigned>(p.code(i)));
     return text;
   }
-  string operator()(const DisconnectView& p) const { return "DISCONNECT" + code(p.reason) + render(p.properties); }
+  string operator()(const DisconnectView& p) const {
+    return "DISCONNECT" + code(p.reason) + render(p.properties);
+  }
   string operator()(const AuthView& p) const { return "AUTH" + code(p.reason) + render(p.properties); }
   string operator()(PingreqView) const { return "PINGREQ"; }
   string operator()(PingrespView) const { return "PINGRESP"; }
@@ -148,7 +198,9 @@ struct EventRenderer {
     return string("refused") + (e.version == ProtocolVersion::v5 ? " 5" : " 3.1.1") + code_text(e.code) +
            render(e.properties);
   }
-  string operator()(const Received& e) const { return "received " + Renderer{ProtocolVersion::v5}(e.message); }
+  string operator()(const Received& e) const {
+    return "received " + Renderer{ProtocolVersion::v5}(e.message);
+  }
   string operator()(const Completed& e) const {
     static constexpr const char* outcomes[] = {"sent", "acknowledged", "refused", "expired"};
     return "completed" + number("token", e.token) + ' ' + outcomes[static_cast<std::size_t>(e.outcome)] +
@@ -176,7 +228,9 @@ struct EventRenderer {
 
 }  // namespace
 
-string render(const PacketView& packet, ProtocolVersion version) { return std::visit(Renderer{version}, packet); }
+string render(const PacketView& packet, ProtocolVersion version) {
+  return std::visit(Renderer{version}, packet);
+}
 string render(const Event& event) { return std::visit(EventRenderer(), event); }
 
 string in_quotes(std::string_view text) {

@@ -27,6 +27,7 @@ std::string_view name_of(PropertyId id);
 // Throws std::invalid_argument for names that are none.
 DecodeError decode_error_named(std::string_view name);
 
-inline constexpr std::size_t decode_error_count = static_cast<std::size_t>(DecodeError::acknowledgements_flood) + 1;
+inline constexpr std::size_t decode_error_count =
+    static_cast<std::size_t>(DecodeError::acknowledgements_flood) + 1;
 
 }  // namespace fulmar::mqtt

@@ -20,7 +20,7 @@ static_assert(place_letters.size() == property_place_count);
 
 struct Row {
   unsigned id;
-  char kind;                    // 1 2 4 bytes, v variable, s string, b binary, p pair
+  char kind;  // 1 2 4 bytes, v variable, s string, b binary, p pair
   std::string_view places;
   std::string_view repeatable = "";
   std::string_view other_side = "";
@@ -104,7 +104,8 @@ TEST(PropertyTable, has_the_kinds_of_the_standard) {
   for (unsigned id = 0; id < 256; ++id) {
     const auto* row = row_of(id);
     const char kinds[] = {'-', '1', '2', '4', 'v', 's', 'b', 'p'};
-    EXPECT_EQ(kinds[static_cast<std::size_t>(kind_of(static_cast<PropertyId>(id)))], row ? row->kind : '-') << id;
+    EXPECT_EQ(kinds[static_cast<std::size_t>(kind_of(static_cast<PropertyId>(id)))], row ? row->kind : '-')
+        << id;
   }
 }
 
@@ -125,7 +126,8 @@ TEST(PropertyTable, every_identifier_in_every_packet_is_accepted_or_refused_by_t
       EXPECT_EQ(name_of(error_of(place, before + one, sender)), name_of(expected)) << id;
       // Behind another property it is the same.
       if (letter != 'A') {
-        EXPECT_EQ(name_of(error_of(place, bytes("26 0000 0000") + before + one, sender)), name_of(expected)) << id;
+        EXPECT_EQ(name_of(error_of(place, bytes("26 0000 0000") + before + one, sender)), name_of(expected))
+            << id;
       }
     }
   });
@@ -136,7 +138,8 @@ TEST(PropertyTable, only_user_properties_and_a_servers_subscription_identifiers_
   for_each_place([&](char letter, PropertyPlace place, Sender sender) {
     for (const auto& row : rows) {
       if (!row.places.contains(letter)) continue;
-      const auto expected = row.repeatable.contains(letter) ? DecodeError::none : DecodeError::property_repeated;
+      const auto expected =
+          row.repeatable.contains(letter) ? DecodeError::none : DecodeError::property_repeated;
       for (const auto& between : {Bytes(), bytes("26 0001 'k' 0000")}) {
         ++cases;
         const auto twice = company_of(row.id) + property(row) + between + property(row);
@@ -214,7 +217,8 @@ TEST(PropertyTable, a_property_length_past_the_packet_is_refused_in_every_packet
       const Bytes rest(with.wire.begin() + static_cast<std::ptrdiff_t>(at) + 1, with.wire.end());
       const auto wrong = framed(with.wire[0], head + variable_integer(length) + rest);
       ++cases;
-      EXPECT_EQ(name_of(Decoded(wrong, ProtocolVersion::v5, with.sender).error), "property_length_wrong") << length;
+      EXPECT_EQ(name_of(Decoded(wrong, ProtocolVersion::v5, with.sender).error), "property_length_wrong")
+          << length;
     }
   });
 }
@@ -228,7 +232,8 @@ TEST(PropertyTable, sixty_five_thousand_user_properties_are_read_within_50_ms) {
   const auto took = std::chrono::steady_clock::now() - begin;
   ASSERT_TRUE(decoded.accepted());
   std::size_t count = 0;
-  for (const auto& one : std::get<PublishView>(decoded.view).properties) count += one.name == "k" && one.text == "v";
+  for (const auto& one : std::get<PublishView>(decoded.view).properties)
+    count += one.name == "k" && one.text == "v";
   EXPECT_EQ(count, 65'000u);
   EXPECT_LT(took, std::chrono::milliseconds(50));
 }

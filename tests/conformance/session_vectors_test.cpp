@@ -75,10 +75,12 @@ Conversation around(const PacketVector& vector, ProtocolVersion version) {
 }
 
 bool is_servers(const PacketVector& vector, ProtocolVersion version) {
-  return std::ranges::count(vector.senders, Sender::server) != 0 && std::ranges::count(vector.versions, version) != 0;
+  return std::ranges::count(vector.senders, Sender::server) != 0 &&
+         std::ranges::count(vector.versions, version) != 0;
 }
 
-TEST(SessionVectors, every_invalid_packet_of_a_server_ends_the_connection_with_its_reason_MQTT_4_8_0_1_MQTT_4_13_2_1) {
+TEST(SessionVectors,
+     every_invalid_packet_of_a_server_ends_the_connection_with_its_reason_MQTT_4_8_0_1_MQTT_4_13_2_1) {
   Cases cases("invalid packets through a session");
   for (const auto& vector : packet_vectors()) {
     for (const auto version : {ProtocolVersion::v3_1_1, v5}) {
@@ -86,7 +88,8 @@ TEST(SessionVectors, every_invalid_packet_of_a_server_ends_the_connection_with_i
       SCOPED_TRACE(vector.where + ' ' + vector.name + (version == v5 ? " 5" : " 3.1.1"));
       const auto transcript = run_in_all_pieces(around(vector, version), version, cases);
       ASSERT_FALSE(transcript.events.empty());
-      EXPECT_EQ(transcript.events.back(), "violation " + std::string(name_of(vector.error)) + ' ' + hex_byte(vector.reason));
+      EXPECT_EQ(transcript.events.back(),
+                "violation " + std::string(name_of(vector.error)) + ' ' + hex_byte(vector.reason));
       EXPECT_TRUE(transcript.closes);
       // 5.0 says why in a DISCONNECT, the last packet; 3.1.1 just closes.
       const auto disconnect = "e0 01 " + hex_byte(vector.reason).substr(2);
@@ -116,7 +119,8 @@ TEST(SessionVectors, every_valid_packet_of_a_server_is_taken) {
       } else if (type == PacketType::disconnect) {
         EXPECT_EQ(last.substr(0, 17), "server_disconnect");
         EXPECT_TRUE(transcript.closes);
-      } else if (type == PacketType::auth && vector.meaning.find("authentication_method") == std::string::npos) {
+      } else if (type == PacketType::auth &&
+                 vector.meaning.find("authentication_method") == std::string::npos) {
         EXPECT_EQ(last, "violation auth_method_differs 0x82");  // [MQTT-4.12.0-5]
       } else if (type == PacketType::auth) {
         EXPECT_EQ(last, "authentication" + vector.meaning.substr(4));
@@ -139,8 +143,12 @@ TEST(SessionVectors, a_thousand_packets_in_one_segment_are_a_thousand_packets_on
     const auto payload = string_field(std::string(i % 50, 'x'));
     switch (i % 4) {
       case 0: stream = stream + framed(std::byte{0x30}, bytes("0001 'a' 00") + payload); break;
-      case 1: stream = stream + framed(std::byte{0x32}, bytes("0001 'a'") + id + bytes("00") + payload); break;
-      case 2: stream = stream + framed(std::byte{0x34}, bytes("0001 'a'") + id + bytes("00") + payload); break;
+      case 1:
+        stream = stream + framed(std::byte{0x32}, bytes("0001 'a'") + id + bytes("00") + payload);
+        break;
+      case 2:
+        stream = stream + framed(std::byte{0x34}, bytes("0001 'a'") + id + bytes("00") + payload);
+        break;
       default: stream = stream + bytes("d0 00"); break;
     }
   }

@@ -97,7 +97,8 @@ std::vector<Sender> read_senders(const string& text) {
 
 // A line's keyword and what follows it; no keyword: bytes.
 std::pair<string, string> keyword_of(const string& line) {
-  static const std::set<string> keywords = {"ok", "becomes", "error", "config", "do", "event", "sends", "closes"};
+  static const std::set<string> keywords = {"ok", "becomes", "error", "config",
+                                            "do", "event",   "sends", "closes"};
   const auto end = std::min(line.find(' '), line.size());
   const auto word = line.substr(0, end);
   if (keywords.contains(word)) return {word, trimmed(line.substr(end))};
@@ -106,7 +107,8 @@ std::pair<string, string> keyword_of(const string& line) {
 
 void check_name(const string& name) {
   const auto good = [](char c) { return c == '_' || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  if (name.empty() || !std::ranges::all_of(name, good)) throw std::runtime_error("a name is lower_case: " + name);
+  if (name.empty() || !std::ranges::all_of(name, good))
+    throw std::runtime_error("a name is lower_case: " + name);
 }
 
 // Calls `head` for a vector's first line and `line` for those that follow it.
@@ -139,7 +141,8 @@ void read_file(const std::filesystem::path& path,
 void read_packets(const std::filesystem::path& path, std::vector<PacketVector>& vectors) {
   const auto head = [&](const std::vector<string>& parts, const string& where) {
     if (parts.size() != 3) throw std::runtime_error("a vector begins with: name | versions | senders");
-    vectors.push_back({parts[0], where, read_versions(parts[1]), read_senders(parts[2]), {}, {}, {}, 0, {}, {}});
+    vectors.push_back(
+        {parts[0], where, read_versions(parts[1]), read_senders(parts[2]), {}, {}, {}, 0, {}, {}});
   };
   read_file(path, head, [&](const string& keyword, const string& rest) {
     auto& vector = vectors.at(vectors.size() - 1);
@@ -168,7 +171,8 @@ void read_conversations(const std::filesystem::path& path, std::vector<Conversat
     auto& conversation = all.at(all.size() - 1);
     std::vector<LengthField> ignored;
     if (keyword.empty()) {
-      if (conversation.steps.empty() || !conversation.steps.back().action.empty()) conversation.steps.emplace_back();
+      if (conversation.steps.empty() || !conversation.steps.back().action.empty())
+        conversation.steps.emplace_back();
       read_bytes(rest, conversation.steps.back().server, ignored);
     } else if (keyword == "config") {
       conversation.config = split(rest, ' ');
@@ -200,7 +204,8 @@ const std::vector<PacketVector>& packet_vectors() {
   static const auto all = [] {
     std::set<std::filesystem::path> files;
     for (const auto& entry : std::filesystem::directory_iterator(FULMAR_VECTORS)) {
-      if (entry.path().extension() == ".txt" && entry.path().filename() != session_file) files.insert(entry.path());
+      if (entry.path().extension() == ".txt" && entry.path().filename() != session_file)
+        files.insert(entry.path());
     }
     std::vector<PacketVector> vectors;
     for (const auto& file : files) read_packets(file, vectors);

@@ -68,7 +68,8 @@ void expect_refused_or_faithful(const Case& original, const Bytes& changed) {
     }
     return;
   }
-  EXPECT_TRUE(has_optional_end(original)) << "accepted, but not given back: " << hex(whole) << "\nas " << hex(again);
+  EXPECT_TRUE(has_optional_end(original))
+      << "accepted, but not given back: " << hex(whole) << "\nas " << hex(again);
   EXPECT_LT(again.size(), whole.size());
   const Decoded second(again, original.version, original.sender);
   ASSERT_TRUE(second.accepted());
@@ -79,10 +80,13 @@ TEST(Vectors, cover_every_packet_type_in_both_versions_valid_and_not) {
   for (const auto version : {ProtocolVersion::v3_1_1, ProtocolVersion::v5}) {
     for (unsigned type = 1; type <= (version == ProtocolVersion::v5 ? 15u : 14u); ++type) {
       for (const bool valid : {true, false}) {
-        EXPECT_TRUE(std::ranges::any_of(packet_vectors(), [&](const PacketVector& v) {
-          return static_cast<unsigned>(v.wire[0]) >> 4 == type && (v.error == DecodeError::none) == valid &&
-                 std::ranges::count(v.versions, version) != 0;
-        })) << type << ' ' << valid;
+        EXPECT_TRUE(std::ranges::any_of(packet_vectors(),
+                                        [&](const PacketVector& v) {
+                                          return static_cast<unsigned>(v.wire[0]) >> 4 == type &&
+                                                 (v.error == DecodeError::none) == valid &&
+                                                 std::ranges::count(v.versions, version) != 0;
+                                        }))
+            << type << ' ' << valid;
       }
     }
   }
@@ -92,8 +96,9 @@ TEST(Vectors, cover_every_rule_of_the_decoder) {
   for (auto error = DecodeError::packet_type_reserved; error < DecodeError::packet_unexpected;
        error = static_cast<DecodeError>(static_cast<int>(error) + 1)) {
     if (error == DecodeError::packet_too_large) continue;  // Limits.*
-    EXPECT_TRUE(std::ranges::any_of(packet_vectors(), [&](const PacketVector& v) { return v.error == error; }))
-        << name_of(error);
+    EXPECT_TRUE(std::ranges::any_of(packet_vectors(), [&](const PacketVector& v) {
+      return v.error == error;
+    })) << name_of(error);
   }
 }
 
@@ -144,7 +149,8 @@ TEST(Vectors, a_packet_that_has_come_in_part_needs_more_and_is_not_judged_early)
     const auto& wire = one.vector.wire;
     const auto head = 1 + one.vector.lengths.at(0).size;
     for (std::size_t size = 0; size < wire.size(); ++size) {
-      const Decoded part(Bytes(wire.begin(), wire.begin() + static_cast<std::ptrdiff_t>(size)), one.version, one.sender);
+      const Decoded part(Bytes(wire.begin(), wire.begin() + static_cast<std::ptrdiff_t>(size)), one.version,
+                         one.sender);
       ++cases;
       EXPECT_TRUE(part.needs_more) << size;
       EXPECT_EQ(part.error, DecodeError::none) << size;
@@ -161,7 +167,8 @@ TEST(Vectors, an_invalid_packet_that_has_come_in_part_is_never_accepted) {
   for_each(false, [&](const Case& one) {
     const auto& wire = one.vector.wire;
     for (std::size_t size = 0; size < wire.size(); ++size) {
-      const Decoded part(Bytes(wire.begin(), wire.begin() + static_cast<std::ptrdiff_t>(size)), one.version, one.sender);
+      const Decoded part(Bytes(wire.begin(), wire.begin() + static_cast<std::ptrdiff_t>(size)), one.version,
+                         one.sender);
       ++cases;
       EXPECT_FALSE(part.accepted()) << size;
       if (part.error != DecodeError::none) {
@@ -176,7 +183,8 @@ bool may_end_at(const Case& one, std::size_t size) {
   const Decoded whole(one.vector.wire, one.version, one.sender);
   const auto body_size = whole.frame.body.size();
   const bool v5 = one.version == ProtocolVersion::v5;
-  if (const auto* publish = std::get_if<PublishView>(&whole.view)) return size >= body_size - publish->payload.size();
+  if (const auto* publish = std::get_if<PublishView>(&whole.view))
+    return size >= body_size - publish->payload.size();
   if (const auto* answer = std::get_if<SubackView>(&whole.view)) {
     return !answer->codes.empty() && size > body_size - answer->codes.size();
   }
@@ -215,8 +223,8 @@ TEST(Vectors, a_body_that_is_cut_anywhere_is_refused_as_malformed) {
         EXPECT_TRUE(decoded.accepted()) << size << ' ' << name_of(decoded.error);
         continue;
       }
-      std::vector<DecodeError> expected = {DecodeError::truncated, DecodeError::property_length_wrong, DecodeError::no_codes,
-                                           DecodeError::no_filters};
+      std::vector<DecodeError> expected = {DecodeError::truncated, DecodeError::property_length_wrong,
+                                           DecodeError::no_codes, DecodeError::no_filters};
       // An empty AUTH says success, which is not a client's to say.
       if (one.type() == PacketType::auth && size == 0) expected = {DecodeError::reason_code_unknown};
       EXPECT_TRUE(std::ranges::count(expected, decoded.error)) << size << ' ' << name_of(decoded.error);
@@ -264,10 +272,12 @@ TEST(Vectors, a_length_that_is_off_by_one_is_never_overlooked) {
         auto changed = before + number + after;
         if (i != 0) {
           const auto head = 1 + one.vector.lengths[0].size;
-          changed = framed(changed[0], Bytes(changed.begin() + static_cast<std::ptrdiff_t>(head), changed.end()));
+          changed =
+              framed(changed[0], Bytes(changed.begin() + static_cast<std::ptrdiff_t>(head), changed.end()));
         }
         ++cases;
-        SCOPED_TRACE("length at " + std::to_string(field.at) + " by " + std::to_string(step) + ": " + hex(changed));
+        SCOPED_TRACE("length at " + std::to_string(field.at) + " by " + std::to_string(step) + ": " +
+                     hex(changed));
         const Decoded decoded(changed, one.version, one.sender);
         if (i == 0 && step > 0) {
           EXPECT_TRUE(decoded.needs_more);
@@ -296,11 +306,13 @@ TEST(Vectors, a_length_that_is_not_minimal_is_refused_MQTT_1_5_5_1) {
         changed.insert(at, more.begin(), more.end());
         if (i != 0) {
           const auto head = 1 + one.vector.lengths[0].size;
-          changed = framed(changed[0], Bytes(changed.begin() + static_cast<std::ptrdiff_t>(head), changed.end()));
+          changed =
+              framed(changed[0], Bytes(changed.begin() + static_cast<std::ptrdiff_t>(head), changed.end()));
         }
         const bool five = field.size + padding == 5;
-        const auto expected = i == 0 ? (five ? DecodeError::length_over_four_bytes : DecodeError::length_not_minimal)
-                                     : (five ? DecodeError::integer_over_four_bytes : DecodeError::integer_not_minimal);
+        const auto expected =
+            i == 0 ? (five ? DecodeError::length_over_four_bytes : DecodeError::length_not_minimal)
+                   : (five ? DecodeError::integer_over_four_bytes : DecodeError::integer_not_minimal);
         const Decoded decoded(changed, one.version, one.sender);
         ++cases;
         EXPECT_EQ(name_of(decoded.error), name_of(expected)) << hex(changed);

@@ -43,6 +43,9 @@ class Collected {
     return state_->items.size();
   }
 
+ protected:
+  Collected collected() const { return *this; }
+
  private:
   struct State {
     std::mutex mutex;
@@ -64,7 +67,7 @@ struct Letter {
 class Inbox : public Collected<Letter> {
  public:
   MessageHandler handler() {
-    return [letters = Collected<Letter>(*this)](const Message& message) {
+    return [letters = collected()](const Message& message) {
       letters.add({std::string(message.topic), std::string(message.text()), message.qos, message.retain,
                    message.dup});
     };
@@ -82,7 +85,7 @@ class Inbox : public Collected<Letter> {
 class Outcomes : public Collected<Delivery> {
  public:
   DeliveryHandler handler() {
-    return [outcomes = Collected<Delivery>(*this)](const Delivery& delivery) { outcomes.add(delivery); };
+    return [outcomes = collected()](const Delivery& delivery) { outcomes.add(delivery); };
   }
   std::size_t count(Delivery::Outcome outcome) const {
     const auto all = items();

@@ -94,7 +94,8 @@ void World::service() {
   drain();
   while (connection_ != nullptr && !blocked() && !journal_.failed()) {
     std::array<std::byte, 65'536> buffer;
-    const auto size = random_.pick<std::size_t>({random_.between(16, 40), random_.between(16, 1'500), 4'096, 65'536});
+    const auto size =
+        random_.pick<std::size_t>({random_.between(16, 40), random_.between(16, 1'500), 4'096, 65'536});
     std::size_t written = 0;
     {
       const Metered metered;
@@ -116,7 +117,8 @@ void World::service() {
       if (session_->should_close()) close();
       return;
     }
-    if (written == 0) return journal_.fail("transmit() gives nothing, wants_transmit() says there is something");
+    if (written == 0)
+      return journal_.fail("transmit() gives nothing, wants_transmit() says there is something");
   }
   if (connection_ != nullptr && session_->should_close() && !session_->wants_transmit()) close();
 }
@@ -162,7 +164,8 @@ Content World::content() {
 void World::publish() {
   if (session_->counts().queued > plan_.queue_max) return;
   for (auto count = random_.between(1, random_.pick({1, 4, 30})); count > 0; --count) {
-    const auto expiry = random_.chance(plan_.expiry) ? random_.between<std::uint32_t>(0, 30) : mqtt::no_expiry;
+    const auto expiry =
+        random_.chance(plan_.expiry) ? random_.between<std::uint32_t>(0, 30) : mqtt::no_expiry;
     if (!publish(content(), random_.chance(1'000), expiry)) break;
   }
   service();
@@ -210,7 +213,8 @@ bool World::publish(const Content& content, bool shared, std::uint32_t expiry_s)
     if (parts.shared != nullptr) parts.shared->release();
     return false;
   }
-  journal_.note("publish {}, QoS {}, {} bytes", sequence, static_cast<std::uint64_t>(content.qos), content.payload_size);
+  journal_.note("publish {}, QoS {}, {} bytes", sequence, static_cast<std::uint64_t>(content.qos),
+                content.payload_size);
   messages_.out.push_back(message);
   rules_->published(sequence);
   return true;
@@ -227,7 +231,8 @@ void World::request() {
     const Metered metered;
     accepted = session_->unsubscribe(filters, token);
   } else {
-    const std::vector<mqtt::SubscriptionRequest> filters(count, {.filter = long_filter, .qos = QoS::exactly_once});
+    const std::vector<mqtt::SubscriptionRequest> filters(count,
+                                                         {.filter = long_filter, .qos = QoS::exactly_once});
     const Metered metered;
     accepted = session_->subscribe(filters, 0, token);
   }
@@ -241,7 +246,8 @@ void World::request() {
 void World::acknowledge(std::size_t at) {
   const auto id = unacknowledged_[at].id;
   unacknowledged_.erase(unacknowledged_.begin() + static_cast<std::ptrdiff_t>(at));
-  const auto reason = random_.chance(plan_.acknowledge_error) && !calm_ ? ReasonCode::quota_exceeded : ReasonCode::success;
+  const auto reason =
+      random_.chance(plan_.acknowledge_error) && !calm_ ? ReasonCode::quota_exceeded : ReasonCode::success;
   {
     const Metered metered;
     session_->acknowledge(id, reason);

@@ -23,20 +23,30 @@ void ClientRules::acknowledged(std::uint16_t id, ReasonCode reason) {
   const auto found = inbound_.find(id);
   if (found == inbound_.end() || found->second.stage != Hold::delivered) return;
   found->second.stage = Hold::handled;
-  found->second.reason = reason;
+  // 3.1.1 cannot refuse: the message counts as taken.
+  found->second.reason = config_.version == ProtocolVersion::v5 ? reason : ReasonCode::success;
+  if (found->second.reason >= ReasonCode::unspecified_error)
+    messages_.in[found->second.number].refused = true;
   send_handled();
 }
 
 void ClientRules::taken(std::uint64_t sequence) {
   const auto oldest = flight_.empty()    ? pending_.empty() ? 0 : *pending_.begin()
-                      : pending_.empty() ? flight_.begin()->first
+                         : pending_.empty() ? flight_.begin()->first
                                          : std::min(*pending_.begin(), flight_.begin()->first);
   check(sequence == oldest, "take_all() does not hand out the oldest one next", sequence);
   auto& message = messages_.out[sequence];
   check(!message.completed, "take_all() hands out a message that has its outcome", sequence);
   message.completed = true;
   pending_.erase(sequence);
-  drop_flight(sequence);
+  give_up(sequence);
+}
+
+// A packet in the middle of one of them cannot be finished: the connection is over.
+void ClientRules::all_taken() {
+  if (buffer_.empty() || std::to_integer<unsigned>(buffer_[0]) >> 4 != 3) return;
+  buffer_.clear();
+  ended_ = silent_ = true;
 }
 
 // --- the link -------------------------------------------------------------------------------------------------------
@@ -56,6 +66,9 @@ void ClientRules::opened(Instant now, const mqtt::SessionConfig& config) {
     inbound_.clear();
     has_session_ = false;
   }
+  const bool keeps = config.version == ProtocolVersion::v5 ? config.session_expiry_s > 0 : !config.clean_start;
+  clean_ = wants_clean_ || !(has_session_ && keeps) ? wants_clean_ || config.clean_start : false;
+  ping_asked_ = false;
 }
 
 void ClientRules::closed() {
@@ -87,6 +100,7 @@ void ClientRules::requeue_flights() {
   for (const auto& [sequence, flight] : flight_) pending_.insert(sequence);
   flight_.clear();
   by_id_.clear();
+  abandoned_.clear();
   resend_.clear();
   wire_ = 0;
 }
@@ -100,6 +114,15 @@ void ClientRules::drop_flight(std::uint64_t sequence) {
   flight_.erase(found);
 }
 
+void ClientRules::give_up(std::uint64_t sequence) {
+  const auto found = flight_.find(sequence);
+  if (found == flight_.end()) return;
+  const auto flight = found->second;
+  drop_flight(sequence);
+  if (flight.id == 0 || messages_.out[sequence].content.qos != QoS::exactly_once) return;
+  abandoned_[flight.id] = flight.stage == Stage::released;
+}
+
 // --- what leaves ----------------------------------------------------------------------------------------------------
 
 void ClientRules::sent(BytesView bytes, Instant now) {
@@ -109,7 +132,8 @@ void ClientRules::sent(BytesView bytes, Instant now) {
   buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
   while (!journal_.failed()) {
     Frame frame;
-    const auto error = next_frame(BytesView(buffer_).subspan(at), config_.version, mqtt::no_packet_limit, frame);
+    const auto error =
+        next_frame(BytesView(buffer_).subspan(at), config_.version, mqtt::no_packet_limit, frame);
     if (error != DecodeError::none) return fail("the client sent a broken header: ", to_string(error));
     if (frame.size == 0) break;
     packet_sent(frame, now);
@@ -122,31 +146,40 @@ void ClientRules::sent(BytesView bytes, Instant now) {
 void ClientRules::packet_sent(const Frame& frame, Instant now) {
   ++packets_;
   mqtt::PacketView view;
-  if (const auto error = decode(frame, config_.version, mqtt::Sender::client, view); error != DecodeError::none) {
+  if (const auto error = decode(frame, config_.version, mqtt::Sender::client, view);
+      error != DecodeError::none) {
     return fail("the client sent a ", to_string(frame.type), " that breaks a rule: ", to_string(error));
   }
   check(!disconnect_sent_, "a packet after DISCONNECT [MQTT-3.14.4-1]");
-  check(connect_seen_ == (frame.type != PacketType::connect), "CONNECT is first and only first [MQTT-3.1.0-1]");
+  check(connect_seen_ == (frame.type != PacketType::connect),
+        "CONNECT is first and only first [MQTT-3.1.0-1]");
   if (frame.type != PacketType::connect && frame.type != PacketType::disconnect) {
     check(connected_ || ended_, "a packet before CONNACK");
   }
-  if (connected_) check(frame.size <= limits_.maximum_packet_size, "over the maximum packet size [MQTT-3.2.2-15]", frame.size);
+  if (connected_)
+    check(frame.size <= limits_.maximum_packet_size, "over the maximum packet size [MQTT-3.2.2-15]",
+          frame.size);
   if (limits_.keepalive_s != 0 && connected_) {
-    check(now - last_packet_ <= seconds(limits_.keepalive_s) + excuse_, "silent for longer than the keep-alive [MQTT-3.1.2-20]");
+    check(now - last_packet_ <= seconds(limits_.keepalive_s) + excuse_,
+          "silent for longer than the keep-alive [MQTT-3.1.2-20]");
   }
   last_packet_ = now;
   excuse_ = {};
 
   if (auto* connect = std::get_if<mqtt::ConnectView>(&view)) return connect_sent(*connect);
   if (auto* publish = std::get_if<PublishView>(&view)) return publish_sent(*publish, frame.size);
-  if (auto* ack = std::get_if<mqtt::AckView>(&view)) return answer_sent(ack->type, ack->packet_id, ack->reason);
-  if (auto* request = std::get_if<mqtt::SubscribeView>(&view)) return request_sent(PacketType::subscribe, *request);
-  if (auto* request = std::get_if<mqtt::UnsubscribeView>(&view)) return request_sent(PacketType::unsubscribe, *request);
+  if (auto* ack = std::get_if<mqtt::AckView>(&view))
+    return answer_sent(ack->type, ack->packet_id, ack->reason);
+  if (auto* request = std::get_if<mqtt::SubscribeView>(&view))
+    return request_sent(PacketType::subscribe, *request);
+  if (auto* request = std::get_if<mqtt::UnsubscribeView>(&view))
+    return request_sent(PacketType::unsubscribe, *request);
   if (frame.type == PacketType::pingreq) {
     journal_.note("client sent PINGREQ");
-    ping_since_ = now;
+    check(ping_asked_, "PINGREQ before its time");
   } else if (frame.type == PacketType::disconnect) {
-    journal_.note("client sent DISCONNECT {}", static_cast<std::uint64_t>(std::get<mqtt::DisconnectView>(view).reason));
+    journal_.note("client sent DISCONNECT {}",
+                  static_cast<std::uint64_t>(std::get<mqtt::DisconnectView>(view).reason));
     check(leaving_ || ended_, "DISCONNECT that nobody asked for");
     disconnect_sent_ = true;
   } else {
@@ -158,21 +191,19 @@ void ClientRules::connect_sent(const mqtt::ConnectView& packet) {
   journal_.note("client sent CONNECT, clean start {}", packet.clean_start);
   connect_seen_ = true;
   const bool v5 = config_.version == ProtocolVersion::v5;
-  const bool keeps = v5 ? config_.session_expiry_s > 0 : !config_.clean_start;
-  const bool clean = wants_clean_ || (has_session_ && keeps ? false : config_.clean_start);
   check(packet.version == config_.version, "CONNECT with the wrong version");
-  check(packet.clean_start == clean, "CONNECT with the wrong clean start");
+  check(packet.clean_start == clean_, "CONNECT with the wrong clean start");
   check(packet.client_id == config_.client_id, "CONNECT with the wrong client identifier");
   check(packet.keepalive_s == config_.keepalive_s, "CONNECT with the wrong keep-alive");
   if (v5) {
     const auto& p = packet.properties;
-    check(p.number(PropertyId::session_expiry_interval, 0) == config_.session_expiry_s, "wrong session expiry");
+    check(p.number(PropertyId::session_expiry_interval, 0) == config_.session_expiry_s,
+          "wrong session expiry");
     check(p.number(PropertyId::receive_maximum, 65'535) == config_.receive_maximum, "wrong receive maximum");
     check(p.number(PropertyId::topic_alias_maximum, 0) == config_.topic_alias_maximum, "wrong alias maximum");
     check(p.number(PropertyId::maximum_packet_size, mqtt::no_packet_limit) == config_.maximum_packet_size,
           "wrong maximum packet size");
   }
-  sent_clean_ = packet.clean_start;
 }
 
 std::uint32_t ClientRules::life_left(const OutMessage& message, Instant now) const {
@@ -218,7 +249,7 @@ void ClientRules::settle_resends(std::uint64_t before) {
     const auto end = unsendable(sequence);
     if (!end) return fail("message ", before, " before the re-send of ", sequence, " [MQTT-4.6.0-1]");
     settled_.push_back(*end);
-    drop_flight(sequence);
+    give_up(sequence);
   }
 }
 
@@ -234,7 +265,8 @@ void ClientRules::settle_pending(std::uint64_t before) {
 
 void ClientRules::publish_sent(PublishView packet, std::size_t size) {
   if (const auto alias = packet.properties.find(PropertyId::topic_alias)) {
-    check(alias->number <= limits_.topic_alias_maximum, "an alias above the maximum [MQTT-3.2.2-18]", alias->number);
+    check(alias->number <= limits_.topic_alias_maximum, "an alias above the maximum [MQTT-3.2.2-18]",
+          alias->number);
     auto& topic = aliases_out_[static_cast<std::uint16_t>(alias->number)];
     if (!packet.topic.empty()) topic = packet.topic;
     check(!topic.empty(), "an alias that has no topic on this connection [MQTT-3.3.2-7]", alias->number);
@@ -286,12 +318,14 @@ void ClientRules::check_content(const PublishView& packet, std::uint64_t sequenc
   const auto& message = messages_.out[sequence];
   const auto& content = message.content;
   check(packet.topic == topic_of(Way::out, sequence, content), "another topic", sequence);
-  check(packet.payload.size() == content.payload_size && payload_is(sequence, packet.payload), "another payload", sequence);
+  check(packet.payload.size() == content.payload_size && payload_is(sequence, packet.payload),
+        "another payload", sequence);
   check(packet.qos == content.qos && packet.retain == content.retain, "another QoS or retain", sequence);
   if (config_.version != ProtocolVersion::v5) return;
   check(properties_are(content.with_properties, packet.properties), "other properties", sequence);
   const auto left = packet.properties.find(PropertyId::message_expiry_interval);
-  check(left.has_value() == (message.expiry_s != mqtt::no_expiry), "an expiry that is not the message's", sequence);
+  check(left.has_value() == (message.expiry_s != mqtt::no_expiry), "an expiry that is not the message's",
+        sequence);
   if (!left) return;
   // Neither more than is left nor nothing at all; it was counted when the packet began.
   const auto expected = std::max(life_left(message, began_), packet.dup ? 1u : 0u);
@@ -300,7 +334,8 @@ void ClientRules::check_content(const PublishView& packet, std::uint64_t sequenc
 }
 
 void ClientRules::answer_sent(PacketType type, std::uint16_t id, ReasonCode reason) {
-  journal_.note(type == PacketType::pubrel ? "client sent PUBREL {} reason {}" : "client sent an acknowledgement {} reason {}, type {}",
+  journal_.note(type == PacketType::pubrel ? "client sent PUBREL {} reason {}"
+                                           : "client sent an acknowledgement {} reason {}, type {}",
                 id, static_cast<std::uint64_t>(reason), static_cast<std::uint64_t>(type));
   const auto fits = [&](const Due& due) { return due.type == type && due.id == id && due.reason == reason; };
   while (!due_.empty() && due_.front().optional && !fits(due_.front())) due_.pop_front();
@@ -374,14 +409,30 @@ void ClientRules::at_any_time(const Session& session, bool held, Instant now) {
   const std::uint64_t oldest = std::min(flight_.empty() ? UINT64_MAX : flight_.begin()->first,
                                         pending_.empty() ? UINT64_MAX : *pending_.begin());
   check(session.oldest().value_or(UINT64_MAX) == oldest, "oldest() is wrong", oldest);
-  if (!connected_ || ended_ || limits_.keepalive_s == 0) return;
-  const auto k = seconds(limits_.keepalive_s);
-  check(held || now - last_received_ <= k + k / 2, "a dead server was not noticed in 1.5 keep-alives");
-  check(now - last_packet_ <= k + excuse_ || !buffer_.empty(), "silent for longer than the keep-alive [MQTT-3.1.2-20]");
+  if (!connected_ || takes_nothing() || limits_.keepalive_s == 0) return;
+  const auto k = std::chrono::milliseconds(limits_.keepalive_s * 1'000);
+  check(held || now - last_received_ <= k + k / 2,
+        "a dead server was not noticed in 1.5 keep-alives, but in ms:",
+        static_cast<std::uint64_t>(
+            std::chrono::duration_cast<std::chrono::milliseconds>(now - last_received_).count()));
+  check(now - last_packet_ <= k + excuse_ || !buffer_.empty(),
+        "silent for longer than the keep-alive [MQTT-3.1.2-20]");
+}
+
+std::string ClientRules::inbound_state() const {
+  std::string text;
+  for (const auto& [id, entry] : inbound_) {
+    text += " id " + std::to_string(id) + " message " + std::to_string(entry.number) + " stage " +
+            std::to_string(static_cast<unsigned>(entry.stage)) + (entry.counted ? " counted" : "") +
+            (entry.in_order ? " in order" : "");
+    if (text.size() > 500) break;
+  }
+  return text;
 }
 
 void ClientRules::at_the_end(const Session& session) {
-  for (std::size_t i = 1; i < messages_.out.size(); ++i) check(messages_.out[i].completed, "a message without an outcome", i);
+  for (std::size_t i = 1; i < messages_.out.size(); ++i)
+    check(messages_.out[i].completed, "a message without an outcome", i);
   const auto counts = session.counts();
   check(counts.in_flight == 0 && counts.queued == 0, "the session still holds messages", counts.in_flight);
   check(!session.oldest().has_value(), "oldest() of nothing");

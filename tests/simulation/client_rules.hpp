@@ -47,12 +47,20 @@ class ClientRules {
   void forget_asked() { wants_clean_ = true; }
   // take_all(): every message that is not completed, oldest first.
   void taken(std::uint64_t sequence);
+  void all_taken();
 
   // --- the link
   void opened(Instant now, const mqtt::SessionConfig& config);
   void closed();
-  void received_bytes(Instant now) { last_received_ = now; ping_since_.reset(); }
+  void received_bytes(Instant now) {
+    last_received_ = now;
+    ping_since_.reset();
+  }
   void input_released(Instant now) { received_bytes(now); }
+  void timed_out(Instant now) {
+    ping_asked_ = true;
+    if (!ping_since_) ping_since_ = now;
+  }
   void sent(BytesView bytes, Instant now);
   // The transport took nothing for so long: the gap between two packets may be longer.
   void blocked_for(std::chrono::nanoseconds time) { excuse_ += time; }
@@ -74,9 +82,12 @@ class ClientRules {
   bool quiet() const { return pending_.empty() && flight_.empty() && requests_.empty(); }
   std::uint64_t epoch() const { return epoch_; }  // of the server's session that the client believes in
   std::size_t flying() const { return flight_.size(); }
+  std::string inbound_state() const;
   std::uint64_t packets_checked() const { return packets_; }
 
-  bool holds_id(std::uint16_t id) const { return by_id_.contains(id) || requests_.contains(id); }
+  bool holds_id(std::uint16_t id) const {
+    return by_id_.contains(id) || requests_.contains(id) || abandoned_.contains(id);
+  }
 
  private:
   enum class Stage : std::uint8_t { sent, released };
@@ -116,7 +127,14 @@ class ClientRules {
   // What the session must tell about a packet.
   struct Expected {
     enum class Kind : std::uint8_t {
-      nothing, connected, refused, received, completed, subscription, disconnected, violation
+      nothing,
+      connected,
+      refused,
+      received,
+      completed,
+      subscription,
+      disconnected,
+      violation
     } kind = Kind::nothing;
     std::uint64_t number = 0;
     Settled settled{};
@@ -143,6 +161,7 @@ class ClientRules {
   void settle_pending(std::uint64_t before);
   void requeue_flights();
   void drop_flight(std::uint64_t sequence);
+  void give_up(std::uint64_t sequence);
   std::uint16_t partial_id(bool& unknown) const;
 
   // client_rules_in.cpp: what comes and is told
@@ -170,7 +189,9 @@ class ClientRules {
   std::set<std::uint64_t> resend_;          // in flight and not yet sent on this connection
   std::unordered_map<std::uint16_t, std::uint64_t> by_id_;
   std::unordered_map<std::uint16_t, Request> requests_;
-  std::deque<Settled> settled_;             // Completed events that must come, in this order
+  // Identifiers of QoS 2 messages that the client has given up and the server may hold; true: PUBREL was sent.
+  std::unordered_map<std::uint16_t, bool> abandoned_;
+  std::deque<Settled> settled_;  // Completed events that must come, in this order
   std::size_t wire_ = 0;
   std::uint64_t release_number_ = 0;
   std::unordered_map<std::uint16_t, Inbound> inbound_;
@@ -181,10 +202,10 @@ class ClientRules {
   bool open_ = false;
   bool connect_seen_ = false;
   bool connected_ = false;
-  bool leaving_ = false;           // disconnect() was called
+  bool leaving_ = false;  // disconnect() was called
   bool disconnect_sent_ = false;
-  bool ended_ = false;             // the session takes nothing more
-  bool silent_ = false;            // nor may it send anything
+  bool ended_ = false;   // the session takes nothing more
+  bool silent_ = false;  // nor may it send anything
   std::deque<Due> due_;
   std::uint64_t last_sequence_ = 0;
   std::map<std::uint16_t, std::string> aliases_out_;
@@ -192,15 +213,16 @@ class ClientRules {
   Instant last_packet_{};
   Instant last_received_{};
   std::optional<Instant> ping_since_;
+  bool ping_asked_ = false;
   std::chrono::nanoseconds excuse_{};
   std::vector<std::byte> buffer_;  // a packet that has left in part
   Instant began_{};
-  std::vector<std::byte> input_;   // taken by the session, not yet a whole packet
+  std::vector<std::byte> input_;  // taken by the session, not yet a whole packet
 
   // the session state
   bool wants_clean_ = false;
   bool has_session_ = false;
-  bool sent_clean_ = false;
+  bool clean_ = false;  // what CONNECT must say
   std::uint64_t epoch_ = 0;
   std::uint64_t packets_ = 0;
 };

@@ -16,7 +16,8 @@ using mqtt::PropertyId;
 
 void ClientRules::told(BytesView taken, std::deque<Tag>& tags, const Event* event, Instant now) {
   const auto* closing = event != nullptr ? std::get_if<Closing>(event) : nullptr;
-  if (closing != nullptr && closing->by == Closing::By::keep_alive) ended_ = true;  // whatever was there is dropped
+  if (closing != nullptr && closing->by == Closing::By::keep_alive)
+    ended_ = true;  // whatever was there is dropped
   if (takes_nothing()) {
     taken = {};
     input_.clear();
@@ -26,14 +27,16 @@ void ClientRules::told(BytesView taken, std::deque<Tag>& tags, const Event* even
   std::size_t at = 0;
   while (at < input_.size() && !ended_ && !journal_.failed()) {
     if (tags.empty()) return fail("the session took bytes that nobody sent");
-    check(expected.kind == Expected::Kind::nothing, "an event is missing before the next packet", expected.number);
+    check(expected.kind == Expected::Kind::nothing, "an event is missing before the next packet",
+          expected.number);
     if (tags.front().breaks_rules) {
       ended_ = true;
       expected.kind = Expected::Kind::violation;
       break;
     }
     Frame frame;
-    const auto error = next_frame(BytesView(input_).subspan(at), config_.version, mqtt::no_packet_limit, frame);
+    const auto error =
+        next_frame(BytesView(input_).subspan(at), config_.version, mqtt::no_packet_limit, frame);
     if (error != DecodeError::none) return fail("the server model sent a broken header: ", to_string(error));
     if (frame.size == 0) break;
     at += frame.size;
@@ -84,11 +87,13 @@ ClientRules::Expected ClientRules::connack_taken(const Frame& frame, const Tag& 
   limits_.receive_maximum = static_cast<std::uint16_t>(p.number(PropertyId::receive_maximum, 65'535));
   limits_.maximum_packet_size = p.number(PropertyId::maximum_packet_size, mqtt::no_packet_limit);
   limits_.topic_alias_maximum = static_cast<std::uint16_t>(p.number(PropertyId::topic_alias_maximum, 0));
-  limits_.keepalive_s = static_cast<std::uint16_t>(p.number(PropertyId::server_keep_alive, config_.keepalive_s));
+  limits_.keepalive_s =
+      static_cast<std::uint16_t>(p.number(PropertyId::server_keep_alive, config_.keepalive_s));
   limits_.maximum_qos = static_cast<QoS>(p.number(PropertyId::maximum_qos, 2));
   limits_.retain_available = p.number(PropertyId::retain_available, 1) != 0;
   connected_ = has_session_ = true;
-  wants_clean_ = false;
+  excuse_ += journal_.now - last_packet_;  // nothing may be sent between CONNECT and CONNACK
+  if (clean_) wants_clean_ = false;  // else it was asked for after CONNECT
   if (!view.session_present) {
     epoch_ = tag.number;
     requeue_flights();
@@ -104,21 +109,24 @@ ClientRules::Expected ClientRules::connack_taken(const Frame& frame, const Tag& 
         resend_.insert(sequence);
       }
     }
-    for (const auto& [number, sequence] : releases) due_.push_back({PacketType::pubrel, flight_[sequence].id});
+    for (const auto& [number, sequence] : releases)
+      due_.push_back({PacketType::pubrel, flight_[sequence].id});
   }
   return {.kind = Expected::Kind::connected, .number = view.session_present};
 }
 
 ClientRules::Expected ClientRules::publish_taken(const Frame& frame, const Tag& tag) {
   mqtt::PublishView view;
-  check(decode(frame, config_.version, mqtt::Sender::server, view) == DecodeError::none, "the server model's PUBLISH");
+  check(decode(frame, config_.version, mqtt::Sender::server, view) == DecodeError::none,
+        "the server model's PUBLISH");
   const Expected received{.kind = Expected::Kind::received, .number = tag.number};
   if (view.qos == QoS::at_most_once) return received;
   const bool exactly_once = view.qos == QoS::exactly_once;
   const auto found = inbound_.find(view.packet_id);
   const bool known = found != inbound_.end();
   if (!known || !found->second.counted) {
-    const std::size_t maximum = config_.version == ProtocolVersion::v5 ? config_.receive_maximum : std::uint16_t{65'535};
+    const std::size_t maximum =
+        config_.version == ProtocolVersion::v5 ? config_.receive_maximum : std::uint16_t{65'535};
     if (unacknowledged_ >= maximum) {
       ended_ = true;
       return {.kind = Expected::Kind::violation};
@@ -127,7 +135,8 @@ ClientRules::Expected ClientRules::publish_taken(const Frame& frame, const Tag& 
   }
   auto& entry = inbound_[view.packet_id];
   if (!known) entry.number = tag.number;
-  check(!known || entry.exactly_once == exactly_once, "the server model changed the QoS of an identifier", view.packet_id);
+  check(!known || entry.exactly_once == exactly_once, "the server model changed the QoS of an identifier",
+        view.packet_id);
   entry.exactly_once = exactly_once;
   entry.counted = true;
   if (!entry.in_order) {
@@ -140,14 +149,14 @@ ClientRules::Expected ClientRules::publish_taken(const Frame& frame, const Tag& 
 }
 
 void ClientRules::send_handled() {
+  if (takes_nothing()) return;
   for (; !arrivals_.empty(); arrivals_.pop_front()) {
     const auto id = arrivals_.front();
     const auto found = inbound_.find(id);
     if (found == inbound_.end()) continue;
     auto& entry = found->second;
     if (entry.stage == Hold::delivered) return;
-    due_.push_back({entry.exactly_once ? PacketType::pubrec : PacketType::puback, id,
-                    config_.version == ProtocolVersion::v5 ? entry.reason : ReasonCode::success});
+    due_.push_back({entry.exactly_once ? PacketType::pubrec : PacketType::puback, id, entry.reason});
     if (entry.exactly_once && entry.reason < ReasonCode::unspecified_error) {
       entry.stage = Hold::recorded;
       entry.in_order = false;
@@ -164,7 +173,8 @@ ClientRules::Expected ClientRules::pubrel_taken(const Frame& frame) {
   const auto found = inbound_.find(view.packet_id);
   const bool v5 = config_.version == ProtocolVersion::v5;
   if (found == inbound_.end() || !found->second.exactly_once) {
-    due_.push_back({PacketType::pubcomp, view.packet_id, v5 ? ReasonCode::packet_identifier_not_found : ReasonCode::success});
+    due_.push_back({PacketType::pubcomp, view.packet_id,
+                    v5 ? ReasonCode::packet_identifier_not_found : ReasonCode::success});
     return {};
   }
   if (found->second.stage != Hold::recorded) {
@@ -192,6 +202,15 @@ ClientRules::Expected ClientRules::ack_taken(const Frame& frame, const Tag& tag)
   const bool refused = view.reason >= ReasonCode::unspecified_error;
   bool unsure = false;
   if (partial_id(unsure) == id) return {};
+  if (const auto given_up = abandoned_.find(id); given_up != abandoned_.end()) {
+    if (view.type == PacketType::pubrec && !refused) {
+      given_up->second = true;
+      due_.push_back({PacketType::pubrel, id});
+    } else if (view.type == PacketType::pubrec || (view.type == PacketType::pubcomp && given_up->second)) {
+      abandoned_.erase(given_up);
+    }
+    return {};
+  }
   const auto found = by_id_.find(id);
   if (found == by_id_.end()) {
     if (view.type != PacketType::pubrec || refused || requests_.contains(id)) return {};
@@ -200,7 +219,8 @@ ClientRules::Expected ClientRules::ack_taken(const Frame& frame, const Tag& tag)
       return due.type == PacketType::subscribe || due.type == PacketType::unsubscribe;
     });
     due_.push_back({PacketType::pubrel, id,
-                    config_.version == ProtocolVersion::v5 ? ReasonCode::packet_identifier_not_found : ReasonCode::success,
+                    config_.version == ProtocolVersion::v5 ? ReasonCode::packet_identifier_not_found
+                                                           : ReasonCode::success,
                     unsure});
     return {};
   }
@@ -250,22 +270,26 @@ void ClientRules::compare(const Expected& expected, const Event& event, Instant 
         check(e->session_present == (expected.number != 0), "Connected with another session present");
         check(e->limits.receive_maximum == limits_.receive_maximum &&
                   e->limits.maximum_packet_size == limits_.maximum_packet_size &&
-                  e->limits.maximum_qos == limits_.maximum_qos && e->limits.keepalive_s == limits_.keepalive_s &&
+                  e->limits.maximum_qos == limits_.maximum_qos &&
+                  e->limits.keepalive_s == limits_.keepalive_s &&
                   e->limits.retain_available == limits_.retain_available,
               "Connected with other limits");
         return;
       }
       break;
     case refused:
-      if (const auto* e = std::get_if<mqtt::Refused>(&event)) return check(e->code == expected.number, "Refused with another code");
+      if (const auto* e = std::get_if<mqtt::Refused>(&event))
+        return check(e->code == expected.number, "Refused with another code");
       break;
     case received:
-      if (const auto* e = std::get_if<mqtt::Received>(&event)) return compare_message(expected.number, e->message);
+      if (const auto* e = std::get_if<mqtt::Received>(&event))
+        return compare_message(expected.number, e->message);
       break;
     case completed:
       if (const auto* e = std::get_if<Completed>(&event)) {
         const auto& s = expected.settled;
-        check(e->sequence == s.sequence && e->token == s.sequence * 3 + 1 && e->outcome == s.outcome && e->reason == s.reason,
+        check(e->sequence == s.sequence && e->token == s.sequence * 3 + 1 && e->outcome == s.outcome &&
+                  e->reason == s.reason,
               "Completed of another message or with another outcome", s.sequence);
         return complete(s);
       }
@@ -284,7 +308,8 @@ void ClientRules::compare(const Expected& expected, const Event& event, Instant 
       if (closing && closing->by == Closing::By::protocol_violation) return;
       return fail("a packet that breaks the rules is taken");
   }
-  fail("another event than expected: kind ", event.index(), " for a packet of kind ", static_cast<unsigned>(expected.kind));
+  fail("another event than expected: kind ", event.index(), " for a packet of kind ",
+       static_cast<unsigned>(expected.kind));
 }
 
 // Events that no packet made: by transmit() and on_timeout().
@@ -293,9 +318,10 @@ void ClientRules::compare_unprompted(const Event& event, Instant now) {
     if (closing->by == Closing::By::us) return check(leaving_, "Closing by us, unasked");
     if (closing->by != Closing::By::keep_alive) return fail("Closing without a packet");
     ended_ = silent_ = true;
-    const auto k = std::chrono::seconds(limits_.keepalive_s);
-    return check(k.count() != 0 && ping_since_ && now - last_received_ >= k + k / 2 && now - *ping_since_ >= k / 2,
-                 "the keep-alive gave up too early");
+    const auto k = std::chrono::milliseconds(limits_.keepalive_s * 1'000);
+    return check(
+        k.count() != 0 && ping_since_ && now - last_received_ >= k + k / 2 && now - *ping_since_ >= k / 2,
+        "the keep-alive gave up too early");
   }
   const auto* e = std::get_if<Completed>(&event);
   if (e == nullptr) return fail("an event out of nothing, kind ", event.index());
@@ -306,22 +332,22 @@ void ClientRules::compare_unprompted(const Event& event, Instant now) {
     if (!end) return fail("Completed of message ", e->sequence, " out of nothing");
     settled_.push_back(*end);
     if (again) {
-      drop_flight(end->sequence);
+      give_up(end->sequence);
     } else {
       pending_.erase(end->sequence);
     }
   }
   const auto expected = settled_.front();
   settled_.pop_front();
-  check(e->sequence == expected.sequence && e->token == expected.sequence * 3 + 1 && e->outcome == expected.outcome &&
-            e->reason == expected.reason,
+  check(e->sequence == expected.sequence && e->token == expected.sequence * 3 + 1 &&
+            e->outcome == expected.outcome && e->reason == expected.reason,
         "Completed of another message or with another outcome", expected.sequence);
   complete(expected);
 }
 
 void ClientRules::complete(const Settled& settled) {
-  journal_.note("completed {}, outcome {}, reason {}", settled.sequence, static_cast<std::uint64_t>(settled.outcome),
-                static_cast<std::uint64_t>(settled.reason));
+  journal_.note("completed {}, outcome {}, reason {}", settled.sequence,
+                static_cast<std::uint64_t>(settled.outcome), static_cast<std::uint64_t>(settled.reason));
   auto& message = messages_.out[settled.sequence];
   check(!message.completed, "completed twice", settled.sequence);
   message.completed = true;
@@ -335,13 +361,17 @@ void ClientRules::compare_message(std::uint64_t number, const mqtt::PublishView&
   auto& message = messages_.in[number];
   const auto& content = message.content;
   check(view.topic == topic_of(Way::in, number, content), "received with another topic", number);
-  check(view.payload.size() == content.payload_size && payload_is(number, view.payload), "received with another payload", number);
-  check(view.qos == content.qos && view.retain == content.retain, "received with another QoS or retain", number);
+  check(view.payload.size() == content.payload_size && payload_is(number, view.payload),
+        "received with another payload", number);
+  check(view.qos == content.qos && view.retain == content.retain, "received with another QoS or retain",
+        number);
   if (config_.version == ProtocolVersion::v5) {
     check(properties_are(content.with_properties, view.properties), "received with other properties", number);
   }
   ++message.received;
-  check(content.qos != QoS::exactly_once || message.received == 1 || message.epoch != epoch_, "QoS 2 received twice", number);
+  check(
+      content.qos != QoS::exactly_once || message.received == 1 || message.refused || message.epoch != epoch_,
+      "QoS 2 received twice", number);
 }
 
 }  // namespace fulmar::simulation

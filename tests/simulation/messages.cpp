@@ -59,8 +59,8 @@ bool properties_are(bool with_properties, const mqtt::PropertiesView& properties
   }
   if (!with_properties) return others == 0;
   const auto user = properties.find(PropertyId::user_property);
-  return others == 2 && properties.text(PropertyId::content_type) == "text/plain" && user && user->name == "unit" &&
-         user->text == "mm";
+  return others == 2 && properties.text(PropertyId::content_type) == "text/plain" && user &&
+         user->name == "unit" && user->text == "mm";
 }
 
 }  // namespace fulmar::simulation

@@ -31,6 +31,7 @@ struct OutMessage {
   bool completed = false;     // Completed was made, or take_all() handed it out
   bool acknowledged = false;  // with Outcome::acknowledged
   bool lied = false;          // an acknowledgement that was not meant for it has moved it on
+  bool turned_away = false;   // the server has answered it with an error, heard or not
   std::uint32_t delivered = 0;
   std::uint64_t delivered_epoch = 0;  // the server session in which it was delivered last
 };
@@ -40,7 +41,7 @@ struct InMessage {
   Content content;
   std::uint64_t epoch = 0;  // the server session that it belongs to
   std::uint32_t received = 0;
-  bool finished = false;    // the client acknowledged it
+  bool refused = false;  // the caller acknowledged it with an error, heard or not
 };
 
 struct Messages {

@@ -20,7 +20,7 @@ class Pipe {
   void write(BytesView bytes, Instant arrives) {
     bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
     last_arrival_ = std::max(last_arrival_, arrives);
-    marks_.push_back({last_arrival_, written() });
+    marks_.push_back({last_arrival_, written()});
   }
   // Appends what has arrived, at most `most` bytes, to `out`; returns how much.
   std::size_t read(Instant now, std::size_t most, std::vector<std::byte>& out) {
@@ -74,8 +74,8 @@ class Pipe {
 
 // What the server meant by each packet that it wrote, in their order: known to the checks only.
 struct Tag {
-  std::uint64_t number = 0;  // the message that it belongs to; CONNACK: the server's session
-  bool breaks_rules = false; // the client must end the connection
+  std::uint64_t number = 0;   // the message that it belongs to; CONNACK: the server's session
+  bool breaks_rules = false;  // the client must end the connection
 };
 
 struct Connection {
@@ -85,8 +85,8 @@ struct Connection {
   std::deque<Tag> tags;
   bool client_end = true;  // the client has its end open
   bool server_end = true;
-  bool connect_seen = false;           // by the server
-  std::vector<std::byte> server_input; // not yet a whole packet
+  bool connect_seen = false;            // by the server
+  std::vector<std::byte> server_input;  // not yet a whole packet
   // The ends see the cut then, when they have read what came before.
   bool cut = false;
   Instant client_sees{};

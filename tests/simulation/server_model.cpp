@@ -65,7 +65,8 @@ void ServerModel::handle_connect(Connection& connection, const mqtt::ConnectView
   if (random_.chance(habits.silent_connect)) return;
   current_ = &connection;
   if (random_.chance(habits.refuse)) {
-    const auto code = v5() ? random_.pick<std::uint8_t>({0x80, 0x88, 0x89, 0x97, 0x87}) : random_.between<std::uint8_t>(1, 5);
+    const auto code = v5() ? random_.pick<std::uint8_t>({0x80, 0x88, 0x89, 0x97, 0x87})
+                           : random_.between<std::uint8_t>(1, 5);
     send(mqtt::ConnackView{false, code, {}}, {});
     connection.server_end = false;
     current_ = nullptr;
@@ -80,7 +81,8 @@ void ServerModel::handle_connect(Connection& connection, const mqtt::ConnectView
   journal_.note("server accepts connection {}, session {} present {}", connection.number, epoch_, present);
   const auto& p = packet.properties;
   keeps_session_ = v5() ? p.number(PropertyId::session_expiry_interval, 0) != 0 : !packet.clean_start;
-  window_ = v5() ? static_cast<std::uint16_t>(p.number(PropertyId::receive_maximum, 65'535)) : habits.window_max;
+  window_ =
+      v5() ? static_cast<std::uint16_t>(p.number(PropertyId::receive_maximum, 65'535)) : habits.window_max;
   window_ = std::min(window_, habits.window_max);
   alias_maximum_ = static_cast<std::uint16_t>(p.number(PropertyId::topic_alias_maximum, 0));
   packet_maximum_ = p.number(PropertyId::maximum_packet_size, mqtt::no_packet_limit);
@@ -91,8 +93,10 @@ void ServerModel::handle_connect(Connection& connection, const mqtt::ConnectView
   std::array<std::byte, 128> buffer{};
   mqtt::PropertyWriter limits(buffer);
   if (v5()) {
-    limits.add(PropertyId::receive_maximum, random_.between<std::uint32_t>(habits.window_min, habits.window_max));
-    if (random_.chance(habits.shrink)) limits.add(PropertyId::maximum_packet_size, random_.between<std::uint32_t>(64, 4'000));
+    limits.add(PropertyId::receive_maximum,
+               random_.between<std::uint32_t>(habits.window_min, habits.window_max));
+    if (random_.chance(habits.shrink))
+      limits.add(PropertyId::maximum_packet_size, random_.between<std::uint32_t>(64, 4'000));
     if (random_.chance(habits.shrink)) limits.add(PropertyId::maximum_qos, random_.below<std::uint32_t>(2));
     if (random_.chance(habits.shrink)) limits.add(PropertyId::retain_available, 0u);
     if (random_.chance(5'000)) limits.add(PropertyId::topic_alias_maximum, random_.below<std::uint32_t>(8));
@@ -128,9 +132,9 @@ void ServerModel::claim_id(std::uint16_t id, std::uint64_t number) {
   const auto found = recorded_.find(id);
   if (found == recorded_.end() || found->second == number) return;
   if (!messages_.out[found->second].lied) {
-    return journal_.fail("identifier " + std::to_string(id) + " comes with message " + std::to_string(number) +
-                         " while the server holds it for QoS 2 message " + std::to_string(found->second) +
-                         " [MQTT-2.2.1-3]");
+    return journal_.fail("identifier " + std::to_string(id) + " comes with message " +
+                         std::to_string(number) + " while the server holds it for QoS 2 message " +
+                         std::to_string(found->second) + " [MQTT-2.2.1-3]");
   }
   recorded_.erase(found);
 }
@@ -142,12 +146,14 @@ void ServerModel::handle_publish(const mqtt::PublishView& packet) {
     if (number != 0) topic_of_alias = number;
     number = topic_of_alias;
   }
-  if (number == 0 || number >= messages_.out.size()) return journal_.fail("the server got a PUBLISH of no message");
+  if (number == 0 || number >= messages_.out.size())
+    return journal_.fail("the server got a PUBLISH of no message");
   if (packet.qos != QoS::at_most_once) claim_id(packet.packet_id, number);
   if (packet.qos == QoS::at_most_once) return deliver(number);
   auto reason = ReasonCode::success;
   if (v5() && random_.chance(habits.answer_error)) {
-    reason = random_.pick({ReasonCode::quota_exceeded, ReasonCode::not_authorized, ReasonCode::unspecified_error});
+    reason =
+        random_.pick({ReasonCode::quota_exceeded, ReasonCode::not_authorized, ReasonCode::unspecified_error});
   }
   if (packet.qos == QoS::at_least_once) {
     deliver(number);
@@ -163,6 +169,7 @@ void ServerModel::handle_publish(const mqtt::PublishView& packet) {
     }
     deliver(number);
   }
+  if (reason != ReasonCode::success) messages_.out[number].turned_away = true;
   answer({.type = PacketType::pubrec, .id = packet.packet_id, .number = number, .reason = reason});
 }
 
@@ -170,7 +177,7 @@ void ServerModel::deliver(std::uint64_t number) {
   ++delivered_;
   auto& message = messages_.out[number];
   message.delivered_epoch = epoch_;
-  if (message.delivered++ > 0) return;
+  if (message.delivered++ > 0 || message.turned_away) return;
   if (number < last_first_delivery_) {
     return journal_.fail("message " + std::to_string(number) + " arrives first after " +
                          std::to_string(last_first_delivery_));
@@ -189,19 +196,25 @@ void ServerModel::handle_ack(const mqtt::AckView& packet) {
     return answer({.type = PacketType::pubcomp, .id = id, .number = number, .reason = reason});
   }
   const auto found = std::ranges::find(flight_, id, &Flight::id);
-  if (found == flight_.end()) return;
+  if (found == flight_.end()) {
+    if (packet.type != PacketType::pubrec || packet.reason >= ReasonCode::unspecified_error) return;
+    return answer({.type = PacketType::pubrel,
+                   .id = id,
+                   .reason = v5() ? ReasonCode::packet_identifier_not_found : ReasonCode::success});
+  }
   auto& message = messages_.in[found->number];
   const bool exactly_once = message.content.qos == QoS::exactly_once;
   if (packet.type == PacketType::pubrec && exactly_once && packet.reason < ReasonCode::unspecified_error) {
     found->released = true;
     return answer({.type = PacketType::pubrel, .id = id, .number = found->number});
   }
-  if (packet.type != (exactly_once ? (found->released ? PacketType::pubcomp : PacketType::pubrec) : PacketType::puback)) {
+  if (packet.type !=
+      (exactly_once ? (found->released ? PacketType::pubcomp : PacketType::pubrec) : PacketType::puback)) {
     return;
   }
-  message.finished = true;
   if (message.received == 0 && message.epoch == client_.epoch()) {
-    return journal_.fail("the client acknowledged message " + std::to_string(found->number) + " and did not tell it");
+    return journal_.fail("the client acknowledged message " + std::to_string(found->number) +
+                         " and did not tell it");
   }
   if (found->sent) --on_wire_;
   flight_.erase(found);
@@ -212,7 +225,8 @@ void ServerModel::handle_ack(const mqtt::AckView& packet) {
 template <typename Packet>
 void ServerModel::send(const Packet& packet, Tag tag) {
   std::vector<std::byte> bytes(encoded_size(mqtt::PacketView(packet), version_));
-  if (encode(bytes, mqtt::PacketView(packet), version_) == 0) return journal_.fail("the server model cannot encode");
+  if (encode(bytes, mqtt::PacketView(packet), version_) == 0)
+    return journal_.fail("the server model cannot encode");
   send_raw(bytes, tag);
 }
 
@@ -247,8 +261,10 @@ void ServerModel::act() {
   if (current_ == nullptr) return;
   if (random_.chance(habits.break_rules)) return break_a_rule();
   if (random_.chance(habits.answer_unknown)) {
-    const auto type = random_.pick({PacketType::puback, PacketType::pubrec, PacketType::pubcomp, PacketType::pubrel});
-    return send(mqtt::AckView{type, random_.between<std::uint16_t>(50'000, 65'535), ReasonCode::success, {}}, {});
+    const auto type =
+        random_.pick({PacketType::puback, PacketType::pubrec, PacketType::pubcomp, PacketType::pubrel});
+    return send(mqtt::AckView{type, random_.between<std::uint16_t>(50'000, 65'535), ReasonCode::success, {}},
+                {});
   }
   if (!answers_.empty() && random_.chance(7'000)) return send_answer();
   send_next_publish();
@@ -273,8 +289,10 @@ void ServerModel::send_answer() {
   const mqtt::AckView packet{answer.type, answer.id, answer.reason, {}};
   if (random_.chance(habits.answer_wrong_kind)) {
     auto wrong = packet;
-    if (answer.type == PacketType::puback) wrong.type = random_.pick({PacketType::pubrec, PacketType::pubcomp});
-    if (answer.type == PacketType::pubrec) wrong.type = random_.pick({PacketType::puback, PacketType::pubcomp});
+    if (answer.type == PacketType::puback)
+      wrong.type = random_.pick({PacketType::pubrec, PacketType::pubcomp});
+    if (answer.type == PacketType::pubrec)
+      wrong.type = random_.pick({PacketType::puback, PacketType::pubcomp});
     if (answer.type == PacketType::pubcomp) wrong.type = PacketType::puback;
     wrong.reason = ReasonCode::success;
     if (wrong.type != packet.type) send(wrong, {});
@@ -343,12 +361,14 @@ void ServerModel::send_publish(Flight& flight, bool dup) {
   packet.qos = content.qos;
   packet.retain = content.retain;
   packet.dup = dup;
-  if (encoded_size(packet, version_) > packet_maximum_) return journal_.fail("the server model's message is too large");
+  if (encoded_size(packet, version_) > packet_maximum_)
+    return journal_.fail("the server model's message is too large");
   send(packet, {.number = number});
   if (content.qos != QoS::at_most_once) {
     flight.sent = true;
     ++on_wire_;
-  } else if (const auto alias = packet.properties.find(PropertyId::topic_alias); alias && random_.chance(5'000)) {
+  } else if (const auto alias = packet.properties.find(PropertyId::topic_alias);
+             alias && random_.chance(5'000)) {
     packet.topic = {};  // the same once more, by its alias alone
     send(packet, {.number = number});
   }

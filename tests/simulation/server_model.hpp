@@ -21,30 +21,31 @@ namespace fulmar::simulation {
 
 // Chances are per 10,000 occasions.
 struct Habits {
-  unsigned out_of_order = 0;      // answers leave in any order
-  unsigned answer_error = 0;      // with a reason code >= 0x80
+  unsigned out_of_order = 0;  // answers leave in any order
+  unsigned answer_error = 0;  // with a reason code >= 0x80
   unsigned answer_twice = 0;
-  unsigned answer_never = 0;      // until the next connection
-  unsigned answer_unknown = 0;    // an acknowledgement of nothing
-  unsigned answer_wrong_kind = 0; // an acknowledgement of another kind under a live identifier
+  unsigned answer_never = 0;       // until the next connection
+  unsigned answer_unknown = 0;     // an acknowledgement of nothing
+  unsigned answer_wrong_kind = 0;  // an acknowledgement of another kind under a live identifier
   unsigned break_rules = 0;
-  unsigned repeat_publish = 0;    // a QoS 2 PUBLISH again on the same connection
+  unsigned repeat_publish = 0;  // a QoS 2 PUBLISH again on the same connection
   unsigned exceed_receive_maximum = 0;
-  unsigned refuse = 0;            // CONNACK with a refusal
-  unsigned lose_session = 0;      // at CONNECT
-  unsigned forget_at_end = 0;     // at the end of a connection
-  unsigned shrink = 0;            // smaller limits
-  unsigned silent_connect = 0;    // no CONNACK at all
+  unsigned refuse = 0;          // CONNACK with a refusal
+  unsigned lose_session = 0;    // at CONNECT
+  unsigned forget_at_end = 0;   // at the end of a connection
+  unsigned shrink = 0;          // smaller limits
+  unsigned silent_connect = 0;  // no CONNACK at all
   bool answers_ping = true;
   std::uint64_t latency_us = 2'000;
   std::uint16_t window_min = 1;
-  std::uint16_t window_max = 100;   // receive maximum granted, and the server's own window
+  std::uint16_t window_max = 100;  // receive maximum granted, and the server's own window
   std::size_t queue_max = 64;
 };
 
 class ServerModel {
  public:
-  ServerModel(Journal& journal, Random& random, Messages& messages, const ClientRules& client, ProtocolVersion version)
+  ServerModel(Journal& journal, Random& random, Messages& messages, const ClientRules& client,
+              ProtocolVersion version)
       : journal_(journal), random_(random), messages_(messages), client_(client), version_(version) {}
 
   Habits habits;
@@ -60,12 +61,18 @@ class ServerModel {
   // Another client with the same identifier came and went.
   void take_over(bool clean);
   void check_time();
+  void drop_session();
 
   bool connected() const { return current_ != nullptr; }
   Connection* current() const { return current_; }
   bool quiet() const { return answers_.empty() && queue_.empty() && flight_.empty(); }
-  std::size_t held_ids() const { return recorded_.size(); }
+  std::string state() const {
+    return std::to_string(answers_.size()) + " answers, " + std::to_string(queue_.size()) + " queued, " +
+           std::to_string(flight_.size()) + " in flight, " + std::to_string(on_wire_) + " on the wire of " +
+           std::to_string(window_);
+  }
   bool queue_full() const { return queue_.size() >= habits.queue_max; }
+  std::uint64_t epoch() const { return epoch_; }
   std::uint64_t delivered() const { return delivered_; }
 
  private:
@@ -91,7 +98,6 @@ class ServerModel {
   void handle_ack(const mqtt::AckView& packet);
   void deliver(std::uint64_t number);
   void claim_id(std::uint16_t id, std::uint64_t number);
-  void drop_session();
   void resume();
   void send_answer();
   void send_next_publish();
@@ -111,8 +117,8 @@ class ServerModel {
   // this connection
   Connection* current_ = nullptr;
   bool keeps_session_ = false;
-  std::uint16_t window_ = 1;        // the client's receive maximum
-  std::uint16_t alias_maximum_ = 0; // the client's
+  std::uint16_t window_ = 1;         // the client's receive maximum
+  std::uint16_t alias_maximum_ = 0;  // the client's
   std::uint32_t packet_maximum_ = 0xffffffff;
   std::uint16_t keepalive_s_ = 0;
   Instant last_read_{};

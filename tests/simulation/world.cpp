@@ -35,7 +35,7 @@ void World::make_plan() {
   config_.topic_alias_maximum = r.pick<std::uint16_t>({0, 1, 10});
 
   plan_.publish = r.between<unsigned>(200, 3'000);
-  plan_.server_publish = r.between<unsigned>(0, 2'000);
+  plan_.server_publish = r.between<unsigned>(0, 5'000);
   plan_.acknowledge = r.pick<unsigned>({100, 2'000, 4'000});
   plan_.request = r.pick<unsigned>({0, 20, 300});
   plan_.hold = r.pick<unsigned>({0, 0, 50, 500});
@@ -58,6 +58,8 @@ void World::make_plan() {
   h.answer_wrong_kind = r.pick<unsigned>({0, 0, 300});
   h.break_rules = r.pick<unsigned>({0, 0, 1, 30});
   h.repeat_publish = r.pick<unsigned>({0, 0, 100});
+  // Wrong in 5.0 [MQTT-4.4.0-1]; after a PUBREC that refuses it would begin an exchange that never ends.
+  if (plan_.acknowledge_error != 0) h.repeat_publish = 0;
   h.exceed_receive_maximum = r.pick<unsigned>({0, 0, 0, 20});
   h.refuse = r.pick<unsigned>({0, 300, 3'000});
   h.lose_session = r.pick<unsigned>({0, 0, 1'000, 5'000});
@@ -93,6 +95,7 @@ void World::pass(microseconds time) {
         const Metered metered;
         session_->on_timeout(next);
       }
+      rules_->timed_out(next);
       journal_.note("timeout");
       service();
       busy = true;
@@ -105,8 +108,8 @@ void World::pass(microseconds time) {
     if (connection_ == nullptr && reopens_ <= next) {
       open();
       busy = true;
-    } else if (connection_ != nullptr &&
-               ((connection_->cut && connection_->client_sees <= next) || (!rules_->connected() && gives_up_ <= next))) {
+    } else if (connection_ != nullptr && ((connection_->cut && connection_->client_sees <= next) ||
+                                          (!rules_->connected() && gives_up_ <= next))) {
       close();
       busy = true;
     }
@@ -124,11 +127,12 @@ void World::check_connections() {
       }
     }
   }
-  if (connection_ != nullptr && !connection_->server_end && !connection_->down.stalled && connection_->down.drained() &&
-      !held_) {
+  if (connection_ != nullptr && !connection_->server_end && !connection_->down.stalled &&
+      connection_->down.drained() && !held_) {
     close();  // the end of the stream
   }
-  std::erase_if(connections_, [](const auto& connection) { return !connection->client_end && !connection->server_end; });
+  std::erase_if(connections_,
+                [](const auto& connection) { return !connection->client_end && !connection->server_end; });
 }
 
 // --- steps ----------------------------------------------------------------------------------------------------------
@@ -138,8 +142,10 @@ void World::step() {
   const auto roll = r.below<unsigned>(100);
   auto time = microseconds(r.below(roll < 80 ? 200 : 3'000));
   if (r.chance(20)) time = milliseconds(r.below(100));
-  const bool dead = connection_ == nullptr || connection_->cut || connection_->up.stalled || connection_->down.stalled;
-  if (dead && r.chance(2'000)) time = milliseconds(r.below(r.chance(1'000) ? 20'000 : 500));  // do not dwell on outages
+  const bool dead =
+      connection_ == nullptr || connection_->cut || connection_->up.stalled || connection_->down.stalled;
+  if (dead && r.chance(2'000))
+    time = milliseconds(r.below(r.chance(1'000) ? 20'000 : 500));  // do not dwell on outages
   if (r.chance(plan_.long_pause)) time = milliseconds(r.below(r.chance(1'000) ? 100'000 : 4'000));
   pass(time);
   if (journal_.failed()) return;
@@ -158,9 +164,11 @@ void World::step() {
     }
     service();
   }
-  if (r.chance(4'000) && (!held_ || r.chance(500))) read(r.pick<std::size_t>({1, 3, 40, 2'000, 65'536, 1u << 20}));
+  if (r.chance(4'000) && (!held_ || r.chance(500)))
+    read(r.pick<std::size_t>({1, 3, 40, 2'000, 65'536, 1u << 20}));
   if (r.chance(4'000)) {
-    for (auto& connection : connections_) server_->read(*connection, r.pick<std::size_t>({1, 7, 300, 65'536, 1u << 20}));
+    for (auto& connection : connections_)
+      server_->read(*connection, r.pick<std::size_t>({1, 7, 300, 65'536, 1u << 20}));
   }
   if (r.chance(4'000)) {
     for (auto count = r.between(1, 20); count > 0; --count) server_->act();
@@ -192,8 +200,8 @@ void World::fault() {
       connection_->down.stalled = !connection_->up.stalled || r.chance(7'000);
       return;
     case 5:
-      return server_->disconnect(r.pick({ReasonCode::server_shutting_down, ReasonCode::server_busy, ReasonCode::success,
-                                         ReasonCode::administrative_action}));
+      return server_->disconnect(r.pick({ReasonCode::server_shutting_down, ReasonCode::server_busy,
+                                         ReasonCode::success, ReasonCode::administrative_action}));
     case 6: return server_->take_over(r.chance(3'000));
     case 7:
       journal_.note("the caller disconnects");
@@ -232,8 +240,8 @@ void World::fault() {
 
 bool World::quiet() const {
   return rules_->connected() && rules_->quiet() && server_->connected() && server_->quiet() &&
-         session_->counts().unacknowledged == 0 && !session_->wants_transmit() && connection_->up.under_way() == 0 &&
-         connection_->down.under_way() == 0;
+         session_->counts().unacknowledged == 0 && !session_->wants_transmit() &&
+         connection_->up.under_way() == 0 && connection_->down.under_way() == 0;
 }
 
 void World::calm_step() {
@@ -259,7 +267,17 @@ void World::calm() {
   close();  // what the server never answered comes again
   reopens_ = journal_.now;
   for (int i = 0; !journal_.failed() && !quiet(); ++i) {
-    if (i == 20'000) return journal_.fail("the world does not come to rest");
+    if (i == 20'000) {
+      const auto counts = session_->counts();
+      return journal_.fail("the world does not come to rest: " + std::to_string(counts.queued) + " queued, " +
+                           std::to_string(counts.in_flight) + " in flight, " +
+                           std::to_string(counts.unacknowledged) +
+                           " unacknowledged; the server: " + server_->state() + ";" +
+                           rules_->inbound_state());
+    }
+    // A CONNACK that told of a lost session was lost itself: the two ends mean different sessions. Nothing can mend that
+    // but a new one.
+    server_->habits.lose_session = rules_->epoch() == server_->epoch() ? 0 : 10'000;
     calm_step();
   }
   if (journal_.failed()) return;
@@ -278,11 +296,13 @@ void World::check_memory() {
     if (held > 256u << 10) journal_.fail("the session holds " + std::to_string(held) + " bytes at rest");
     memory_after_calm_ = std::max(memory_after_calm_, held);
   }
-  if (shared_bytes_ != 0) journal_.fail("shared payloads leaked: " + std::to_string(shared_bytes_.load()) + " bytes");
+  if (shared_bytes_ != 0)
+    journal_.fail("shared payloads leaked: " + std::to_string(shared_bytes_.load()) + " bytes");
 }
 
 // No identifier may be lost: all 65,535 can be in flight at once.
 void World::use_every_identifier() {
+  server_->drop_session();  // and with it the identifiers of messages that were given up
   session_->config().max_inflight = 65'535;
   server_->habits.window_min = server_->habits.window_max = 65'535;
   close();
@@ -315,10 +335,12 @@ void World::hand_out() {
       journal_.fail("take_all() hands out another message than was published");
     }
   });
+  rules_->all_taken();
   journal_.note("took {}", count);
   service();
   rules_->at_the_end(*session_);
-  if (shared_bytes_ != 0) journal_.fail("shared payloads leaked: " + std::to_string(shared_bytes_.load()) + " bytes");
+  if (shared_bytes_ != 0)
+    journal_.fail("shared payloads leaked: " + std::to_string(shared_bytes_.load()) + " bytes");
 }
 
 bool World::run(std::uint64_t steps) {
@@ -329,7 +351,7 @@ bool World::run(std::uint64_t steps) {
     const auto end = std::min(steps, steps_ + steps_per_round);
     for (; steps_ < end && !journal_.failed(); ++steps_) step();
     if (journal_.failed()) break;
-    if (steps_ == steps && seed_ % 3 == 0) {
+    if (random_.chance(1'500) || (steps_ == steps && seed_ % 3 == 0)) {
       hand_out();
     } else {
       calm();
@@ -357,9 +379,11 @@ World::Totals World::totals() const {
 
 std::string World::report() const {
   return "seed=" + std::to_string(seed_) + " steps=" + std::to_string(steps_) +
-         " version=" + (config_.version == ProtocolVersion::v5 ? "5.0" : "3.1.1") + ": " + journal_.failure() +
-         "\nreplay: FULMAR_SIM_SEED=" + std::to_string(seed_) + " FULMAR_SIM_STEPS=" + std::to_string(steps_) +
-         " simulation_test --gtest_filter=Simulation.replays_one_seed\nwhat happened last:\n" + journal_.text();
+         " version=" + (config_.version == ProtocolVersion::v5 ? "5.0" : "3.1.1") + ": " +
+         journal_.failure() + "\nreplay: FULMAR_SIM_SEED=" + std::to_string(seed_) +
+         " FULMAR_SIM_STEPS=" + std::to_string(steps_) +
+         " simulation_test --gtest_filter=Simulation.replays_one_seed\nwhat happened last:\n" +
+         journal_.text();
 }
 
 }  // namespace fulmar::simulation

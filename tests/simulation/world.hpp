@@ -53,7 +53,7 @@ class World {
   struct Plan {
     unsigned publish = 0, server_publish = 0, acknowledge = 0, request = 0, hold = 0, block = 0;
     unsigned fault = 0;
-    unsigned big = 0;         // messages over 10 KB
+    unsigned big = 0;  // messages over 10 KB
     unsigned expiry = 0;
     unsigned long_pause = 0;  // seconds between steps
     unsigned acknowledge_at_once = 0;
@@ -106,12 +106,12 @@ class World {
   Connection* connection_ = nullptr;  // the client's
   std::uint64_t connections_made_ = 0;
   Instant reopens_{};
-  Instant gives_up_{};                // when there is no CONNACK until then
+  Instant gives_up_{};  // when there is no CONNACK until then
   Instant blocked_until_{};
   bool held_ = false;
   bool calm_ = false;
   std::vector<std::byte> inbox_;
-  std::size_t told_ = 0;              // bytes of inbox_ that the session has taken
+  std::size_t told_ = 0;  // bytes of inbox_ that the session has taken
   struct Unacknowledged {
     std::uint16_t id;
     QoS qos;

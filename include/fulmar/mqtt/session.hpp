@@ -192,20 +192,22 @@ class Session {
   std::size_t publish_room() const;
 
   // Queues one SUBSCRIBE or UNSUBSCRIBE; valid while connected. The answer is a SubscriptionAcknowledged with `token`.
-  // Requests without an answer are forgotten with the connection. False when not connected, or no identifier is free, or
-  // the packet would exceed the server's maximum.
+  // Requests without an answer are forgotten with the connection. False when not connected, or a filter is
+  // invalid, or no identifier is free, or the packet would exceed the server's maximum.
   // `identifier`: subscription identifier for all filters of the packet, 0 = none [MQTT-3.8.2.1.2].
   bool subscribe(std::span<const SubscriptionRequest> filters, std::uint32_t identifier, std::uint64_t token);
-  // Why the server of this connection cannot take such a subscription; success when it can. subscribe() is false for it.
+  // Why such a subscription is invalid or the server of this connection cannot take it; success when it can. subscribe()
+  // is false for it.
   ReasonCode subscription_refusal(const SubscriptionRequest& request, std::uint32_t identifier) const;
   bool unsubscribe(std::span<const std::string_view> filters, std::uint64_t token);
 
   // Acknowledges an inbound QoS 1 (PUBACK) or QoS 2 (PUBREC) message. Unknown identifiers (of a former connection) are
   // ignored. In any order: the packets leave in the order of arrival [MQTT-4.6.0-2, MQTT-4.6.0-3].
+  // `reason` is 5.0's; one that the packet does not list is sent as unspecified error or success [MQTT-3.4.2-1].
   void acknowledge(std::uint16_t packet_id, ReasonCode reason = ReasonCode::success);
 
   // Queues DISCONNECT behind all that is queued and can be sent without waiting for an answer; should_close() holds once
-  // it has been transmitted.
+  // it has been transmitted. `reason` as for acknowledge() [MQTT-3.14.2-1].
   void disconnect(ReasonCode reason = ReasonCode::success);
 
   // Sends AUTH: the answer to a challenge, or the begin of a re-authentication while connected. False when no method was
