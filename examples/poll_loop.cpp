@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -18,9 +19,7 @@
 using namespace fulmar;
 using Clock = std::chrono::steady_clock;
 
-namespace {
-
-int connect_to(const char* host, const char* port) {
+static int connect_to(const char* host, const char* port) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
@@ -34,7 +33,7 @@ int connect_to(const char* host, const char* port) {
   return fd;
 }
 
-void publish(mqtt::Session& session, std::string_view topic, std::string_view text) {
+static void publish(mqtt::Session& session, std::string_view topic, std::string_view text) {
   mqtt::RecordParts parts;
   parts.topic = topic;
   parts.payload = as_bytes(text);
@@ -44,8 +43,6 @@ void publish(mqtt::Session& session, std::string_view topic, std::string_view te
   mqtt::write_record(bytes, parts);
   session.publish(mqtt::RecordView(bytes));
 }
-
-}  // namespace
 
 int main(int argc, char** argv) {
   const std::string topic = argc > 3 ? argv[3] : "fulmar/example";
@@ -87,13 +84,12 @@ int main(int argc, char** argv) {
         publish(session, topic, "hello from a loop of our own");
       } else if (const auto* received = std::get_if<mqtt::Received>(&event)) {
         const auto& message = received->message;
-        std::printf("%.*s: %.*s\n", static_cast<int>(message.topic.size()), message.topic.data(),
-                    static_cast<int>(message.payload.size()), as_text(message.payload).data());
+        std::cout << message.topic << ": " << as_text(message.payload) << '\n';
         if (message.packet_id != 0) session.acknowledge(message.packet_id);
         session.disconnect();
       } else if (const auto* closing = std::get_if<mqtt::Closing>(&event);
                  closing && !closing->text.empty()) {
-        std::fprintf(stderr, "%.*s\n", static_cast<int>(closing->text.size()), closing->text.data());
+        std::cerr << closing->text << '\n';
       }
     }
     in.erase(in.begin(), in.end() - static_cast<std::ptrdiff_t>(session.unread()));

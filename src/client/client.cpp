@@ -341,7 +341,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
       const mqtt::RecordView record(block.data());
       Counters::add(counters_.dropped);
       if (const auto token = record.header().token) {
-        std::unique_ptr<DeliveryItem> item(reinterpret_cast<DeliveryItem*>(token));
+        auto item = DeliveryItem::of(token);
         item->delivery = {record.header().sequence, Delivery::Outcome::dropped, 0};
         dispatcher_.post(std::move(item));
       }

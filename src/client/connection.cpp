@@ -274,20 +274,18 @@ void Connection::attempt_failed(const std::string& why, std::optional<std::uint8
     ++endpoint_index_;
     return attempt();
   }
-  retry_later(attempt_failures_, reason_code, permanent);
+  retry_later(std::exchange(attempt_failures_, {}), reason_code, permanent);
 }
 
-void Connection::retry_later(const std::string& why, std::optional<std::uint8_t> reason_code,
-                             bool permanent) {
+void Connection::retry_later(std::string why, std::optional<std::uint8_t> reason_code, bool permanent) {
   tried_ = endpoint_index_ = 0;
   if (permanent) backoff_.at_maximum();
   const auto delay = backoff_.next();
   phase_ = Phase::waiting;
   retry_at_ = Clock::now() + delay;
-  const std::string reason = why;  // may be attempt_failures_
   attempt_failures_.clear();
-  dispatcher_.log(LogLevel::warning, "connection", reason + "; next attempt in " + in_seconds(delay));
-  set_state(was_connected_ ? ConnectionState::reconnecting : ConnectionState::connecting, reason, reason_code,
+  dispatcher_.log(LogLevel::warning, "connection", why + "; next attempt in " + in_seconds(delay));
+  set_state(was_connected_ ? ConnectionState::reconnecting : ConnectionState::connecting, why, reason_code,
             delay);
 }
 
@@ -621,7 +619,7 @@ void Connection::settle(std::uint64_t sequence, std::uint64_t token, Delivery::O
     case Delivery::Outcome::dropped: Counters::add(counters_.dropped); break;
   }
   if (!token) return;
-  std::unique_ptr<DeliveryItem> item(reinterpret_cast<DeliveryItem*>(token));
+  auto item = DeliveryItem::of(token);
   item->delivery = {sequence, outcome, reason};
   dispatcher_.post(std::move(item));
 }

@@ -11,6 +11,7 @@
 // Thread-safety: post(), wake(), publisher_wake() and the atomics of Counters from any thread; the rest on the I/O thread.
 
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -54,6 +55,10 @@ struct DeliveryItem final : Dispatcher::Item {
   DeliveryHandler handler;
   Delivery delivery;
   void run() override { handler(delivery); }
+
+  static std::unique_ptr<DeliveryItem> of(std::uint64_t token) {
+    return std::unique_ptr<DeliveryItem>(std::bit_cast<DeliveryItem*>(token));
+  }
 };
 
 // Somebody waits for something that only the I/O thread sees. Completed at most once, without a lock.
@@ -138,7 +143,7 @@ class Connection final : private net::Transport::Listener {
   void link_down(const std::string& why, std::optional<std::uint8_t> reason_code);
   void linger();
   void drop_link();
-  void retry_later(const std::string& why, std::optional<std::uint8_t> reason_code, bool permanent);
+  void retry_later(std::string why, std::optional<std::uint8_t> reason_code, bool permanent);
   void set_state(ConnectionState state, const std::string& reason,
                  std::optional<std::uint8_t> reason_code = {}, std::chrono::milliseconds retry_in = {});
   void finish(const std::string& why);

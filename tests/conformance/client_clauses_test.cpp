@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <semaphore>
+#include <string>
 
 #include "client/dispatcher.hpp"
 #include "fulmar/client_config.hpp"

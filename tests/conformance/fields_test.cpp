@@ -1,8 +1,10 @@
 // The fields that many packets share: strings, integers, packet identifiers, reason codes, sizes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "tests/conformance/cases.hpp"
 #include "tests/conformance/codec_probe.hpp"

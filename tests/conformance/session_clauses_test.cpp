@@ -2,9 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <deque>
 #include <map>
 #include <random>
 #include <set>
+#include <string>
 
 #include "mqtt/scripted_server.hpp"
 #include "tests/conformance/packet_text.hpp"

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <string>
+#include <vector>
 
 #include "tests/conformance/cases.hpp"
 #include "tests/conformance/codec_probe.hpp"

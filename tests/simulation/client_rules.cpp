@@ -66,7 +66,8 @@ void ClientRules::opened(Instant now, const mqtt::SessionConfig& config) {
     inbound_.clear();
     has_session_ = false;
   }
-  const bool keeps = config.version == ProtocolVersion::v5 ? config.session_expiry_s > 0 : !config.clean_start;
+  const bool keeps =
+      config.version == ProtocolVersion::v5 ? config.session_expiry_s > 0 : !config.clean_start;
   clean_ = wants_clean_ || !(has_session_ && keeps) ? wants_clean_ || config.clean_start : false;
   ping_asked_ = false;
 }

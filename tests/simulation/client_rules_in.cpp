@@ -93,7 +93,7 @@ ClientRules::Expected ClientRules::connack_taken(const Frame& frame, const Tag& 
   limits_.retain_available = p.number(PropertyId::retain_available, 1) != 0;
   connected_ = has_session_ = true;
   excuse_ += journal_.now - last_packet_;  // nothing may be sent between CONNECT and CONNACK
-  if (clean_) wants_clean_ = false;  // else it was asked for after CONNECT
+  if (clean_) wants_clean_ = false;        // else it was asked for after CONNECT
   if (!view.session_present) {
     epoch_ = tag.number;
     requeue_flights();

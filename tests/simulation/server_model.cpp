@@ -428,6 +428,13 @@ void ServerModel::break_a_rule() {
       {"DISCONNECT with an unknown reason", {0xe0, 0x01, 0x7b}, '5'},
       {"a packet of 256 MiB", {0x30, 0xff, 0xff, 0xff, 0x7f}, 'x'},
   };
+  if (alias_maximum_ != 0 && random_.chance(2'000)) {  // perhaps it had a topic on a former connection
+    const auto alias = random_.between<std::uint16_t>(1, alias_maximum_);
+    if (aliases_.contains(alias)) return;
+    journal_.note("server breaks a rule: alias {} has no topic", alias);
+    const std::array<std::uint8_t, 8> bytes{0x30, 0x06, 0x00, 0x00, 0x03, 0x23, 0x00, static_cast<std::uint8_t>(alias)};
+    return send_raw(std::as_bytes(std::span(bytes)), {.breaks_rules = true});
+  }
   const auto& bad = all[random_.below(all.size())];
   if (bad.version != 'b' && bad.version != (v5() ? '5' : '3')) return;
   journal_.note("server breaks a rule");

@@ -20,9 +20,9 @@ constexpr std::uint64_t default_steps = 1'000;
 #else
 constexpr std::uint64_t default_steps = 10'000;
 #endif
-constexpr std::uint64_t worlds_per_block = 10;
+constexpr std::uint64_t worlds_per_block = 20;
 
-// Ten blocks of ten worlds of 10,000 steps: a million steps.
+// Ten blocks of twenty worlds of 10,000 steps: two million steps.
 class SimulatedWorlds : public testing::TestWithParam<std::uint64_t> {};
 
 TEST_P(SimulatedWorlds, break_no_rule) {
@@ -60,6 +60,19 @@ TEST(Simulation, replays_one_seed) {
   World world(*seed);
   EXPECT_TRUE(world.run(number_from("FULMAR_SIM_STEPS").value_or(default_steps))) << world.report();
   if (std::getenv("FULMAR_SIM_HISTORY") != nullptr) std::puts(world.report().c_str());
+}
+
+TEST(Simulation, a_session_stops_allocating_when_it_has_seen_its_load) {
+  for (const std::uint64_t seed : {5, 6}) {
+    World world(seed, true);
+    world.allocations_in(20'000);
+    const auto published = world.totals().published;
+    const auto allocations = world.allocations_in(20'000);
+    const auto messages = world.totals().published - published;
+    EXPECT_GT(messages, 1'000u);
+    // Not none: a burst may still be the largest so far.
+    EXPECT_LE(allocations, messages / 200) << world.report();
+  }
 }
 
 TEST(Simulation, gives_the_same_history_for_the_same_seed) {

@@ -10,9 +10,10 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-World::World(std::uint64_t seed) : seed_(seed), random_(seed) {
+World::World(std::uint64_t seed, bool kind) : seed_(seed), random_(seed) {
   journal_.now = Instant(std::chrono::hours(1));
   make_plan();
+  if (kind) make_kind();
   {
     const Metered metered;
     session_ = std::make_unique<Session>(config_);
@@ -69,6 +70,13 @@ void World::make_plan() {
   h.answers_ping = r.chance(9'000);
   h.latency_us = r.pick<std::uint64_t>({0, 200, 2'000, 50'000});
   h.window_max = r.pick<std::uint16_t>({1, 3, 20, 1'000});
+}
+
+void World::make_kind() {
+  plan_.fault = plan_.hold = plan_.block = plan_.big = plan_.long_pause = plan_.request = 0;
+  plan_.habits = Habits{.latency_us = 200};
+  config_.keepalive_s = 60;
+  config_.max_inflight = config_.receive_maximum = 50;
 }
 
 // --- time -----------------------------------------------------------------------------------------------------------
@@ -269,15 +277,16 @@ void World::calm() {
   for (int i = 0; !journal_.failed() && !quiet(); ++i) {
     if (i == 20'000) {
       const auto counts = session_->counts();
-      return journal_.fail("the world does not come to rest: " + std::to_string(counts.queued) + " queued, " +
-                           std::to_string(counts.in_flight) + " in flight, " +
-                           std::to_string(counts.unacknowledged) +
-                           " unacknowledged; the server: " + server_->state() + ";" +
-                           rules_->inbound_state());
+      return journal_.fail(
+          "the world does not come to rest: " + std::to_string(counts.queued) + " queued, " +
+          std::to_string(counts.in_flight) + " in flight, " + std::to_string(counts.unacknowledged) +
+          " unacknowledged; the server: " + server_->state() + ";" + rules_->inbound_state());
     }
     // A CONNACK that told of a lost session was lost itself: the two ends mean different sessions. Nothing can mend that
     // but a new one.
-    server_->habits.lose_session = rules_->epoch() == server_->epoch() ? 0 : 10'000;
+    const bool same_session = rules_->epoch() == server_->epoch();
+    server_->habits.lose_session = same_session ? 0 : 10'000;
+    if (!same_session && rules_->connected()) close();
     calm_step();
   }
   if (journal_.failed()) return;
@@ -357,7 +366,7 @@ bool World::run(std::uint64_t steps) {
       calm();
     }
   }
-  if (!journal_.failed() && calm_ && seed_ % 16 < 2) use_every_identifier();
+  if (!journal_.failed() && calm_ && seed_ % 20 < 2) use_every_identifier();
   if (journal_.failed()) return false;
   close();
   session_.reset();
@@ -365,6 +374,12 @@ bool World::run(std::uint64_t steps) {
     journal_.fail("the session leaked " + std::to_string(after - before) + " bytes");
   }
   return !journal_.failed();
+}
+
+std::uint64_t World::allocations_in(std::uint64_t steps) {
+  const auto before = AllocationMeter::allocations();
+  for (const auto end = steps_ + steps; steps_ < end && !journal_.failed(); ++steps_) step();
+  return AllocationMeter::allocations() - before;
 }
 
 World::Totals World::totals() const {

@@ -28,11 +28,14 @@ namespace fulmar::simulation {
 
 class World {
  public:
-  explicit World(std::uint64_t seed);
+  // `kind`: nothing goes wrong from the beginning.
+  explicit World(std::uint64_t seed, bool kind = false);
 
   // False when a rule was broken: see report().
   bool run(std::uint64_t steps);
   std::string report() const;
+  // For kind worlds: that many steps more; returns how often the session has allocated in them.
+  std::uint64_t allocations_in(std::uint64_t steps);
 
   struct Totals {
     std::uint64_t published = 0;
@@ -65,6 +68,7 @@ class World {
 
   // world.cpp
   void make_plan();
+  void make_kind();
   void step();
   void fault();
   void pass(std::chrono::microseconds time);

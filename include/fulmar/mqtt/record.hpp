@@ -91,9 +91,9 @@ class RecordView {
   SharedPayload* shared_payload() const {
     if (!header().payload_by_reference) return nullptr;
     SharedPayload* shared = nullptr;
-    std::memcpy(&shared,
+    std::memcpy(static_cast<void*>(&shared),
                 block_ + aligned(sizeof(RecordHeader) + header().topic_size + header().properties_size),
-                sizeof shared);
+                sizeof(SharedPayload*));
     return shared;
   }
   std::size_t block_size() const {
@@ -137,7 +137,7 @@ inline void write_record(std::byte* block, const RecordParts& parts) {
   at += parts.properties.size();
   if (parts.shared) {
     at = block + RecordView::aligned(static_cast<std::size_t>(at - block));
-    std::memcpy(at, &parts.shared, sizeof parts.shared);
+    std::memcpy(at, static_cast<const void*>(&parts.shared), sizeof(SharedPayload*));
   } else if (!parts.payload.empty()) {
     std::memcpy(at, parts.payload.data(), parts.payload.size());
   }

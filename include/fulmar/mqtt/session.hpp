@@ -16,7 +16,8 @@
 // Invariants
 //   1. Every published record ends in exactly one `Completed` event [house invariant 2].
 //   2. A packet identifier exists only while its packet is in flight; allocation is O(1) and a live identifier is never
-//      given again [MQTT-2.2.1-3].
+//      given again [MQTT-2.2.1-3]. That of a QoS 2 message which was given up (refused before its re-send, or handed out)
+//      rests until the server ends its exchange or its session: under it a new message would pass for a repetition.
 //   3. In-flight messages are transmitted again in their original order before anything new [MQTT-4.4.0-1, MQTT-4.6.0-1].
 //   4. Never more unacknowledged QoS 1 and 2 messages than the server's Receive Maximum and our max_inflight
 //      [MQTT-3.3.4-7..9].
