@@ -100,6 +100,7 @@ void Session::Impl::open(Instant now) {
   authentication_method =
       v5() && config.authentication_method ? *config.authentication_method : std::string();
   limits = ServerLimits();
+  aliases_out.start(0);
   limits.keepalive_s = config.keepalive_s;
   limits.session_expiry_s = config.session_expiry_s;
   auth = Auth::connecting;

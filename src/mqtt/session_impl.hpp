@@ -13,6 +13,7 @@
 #include "mqtt/byte_queue.hpp"
 #include "mqtt/growing_ring.hpp"
 #include "mqtt/in_flight.hpp"
+#include "mqtt/outbound_aliases.hpp"
 #include "mqtt/received_ids.hpp"
 
 namespace fulmar::mqtt {
@@ -78,6 +79,7 @@ struct Session::Impl {
                     std::uint16_t id);
   void continue_split(Out& out);
   PublishHead head_of(const RecordHeader& header, RecordView record) const;
+  std::size_t measure_with_alias(PublishHead& head, OutboundAliases::Use& alias) const;
   // Why this server cannot take the message; success when it can.
   ReasonCode refusal(const RecordHeader& header, std::size_t packet_size) const;
   void settle_pending(Outcome outcome, ReasonCode reason);
@@ -144,6 +146,7 @@ struct Session::Impl {
   GrowingRing<std::byte*> pending;  // records not transmitted yet, oldest first
   std::size_t pending_bytes = 0;
   InFlight in_flight;
+  OutboundAliases aliases_out;
   std::uint32_t on_wire = 0;  // messages that count against the send quota
   std::uint16_t resend = 0;   // the next in-flight message that has to be sent again, 0 = none
   std::uint32_t release_number = 0;

@@ -101,7 +101,8 @@ bool Session::Impl::handle_connack(const Frame& frame, Event& event) {
   }
   connack_seen = true;
   has_session = true;
-  if (sent_clean_start) wants_clean_start = false;  // else forget_session() came after CONNECT: it holds for the next one
+  if (sent_clean_start)
+    wants_clean_start = false;  // else forget_session() came after CONNECT: it holds for the next one
   auth = Auth::idle;
   if (state == State::connecting) state = State::connected;
   if (connack.session_present) resume();
@@ -129,6 +130,7 @@ void Session::Impl::adopt_limits(const PropertiesView& properties) {
   limits.receive_maximum = static_cast<std::uint16_t>(properties.number(Id::receive_maximum, 65'535));
   limits.maximum_packet_size = properties.number(Id::maximum_packet_size, no_packet_limit);
   limits.topic_alias_maximum = static_cast<std::uint16_t>(properties.number(Id::topic_alias_maximum, 0));
+  aliases_out.start(limits.topic_alias_maximum);
   limits.keepalive_s =
       static_cast<std::uint16_t>(properties.number(Id::server_keep_alive, config.keepalive_s));
   limits.maximum_qos = static_cast<QoS>(properties.number(Id::maximum_qos, 2));

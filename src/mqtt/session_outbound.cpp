@@ -114,6 +114,20 @@ ReasonCode Session::Impl::refusal(const RecordHeader& header, std::size_t packet
   return ReasonCode::success;
 }
 
+// Measures the head with the topic alias that this connection has for it. The first use makes the packet longer: when it
+// would not fit any more, `alias` is given up.
+std::size_t Session::Impl::measure_with_alias(PublishHead& head, OutboundAliases::Use& alias) const {
+  if (alias.alias != 0) {
+    head.topic_alias = alias.alias;
+    if (alias.known) head.topic = {};
+    const auto size = measure(head, version);
+    if (alias.known || (size != 0 && size + head.payload_size <= limits.maximum_packet_size)) return size;
+    alias = {};
+    head.topic_alias = 0;
+  }
+  return measure(head, version);
+}
+
 // Sends the oldest waiting record for the first time, or settles it when it cannot be sent. Changes nothing when it has to
 // wait for the window.
 void Session::Impl::send_next(Out& out) {
@@ -126,7 +140,8 @@ void Session::Impl::send_next(Out& out) {
     if (left == 0) return settle_pending(Outcome::expired, ReasonCode::success);
     if (v5()) head.expiry_s = left;
   }
-  const auto head_size = measure(head, version);
+  auto alias = aliases_out.look_up(record.topic());
+  const auto head_size = measure_with_alias(head, alias);
   if (const auto why = refusal(header, head_size == 0 ? 0 : head_size + head.payload_size);
       why != ReasonCode::success) {
     return settle_pending(Outcome::refused, why);
@@ -142,6 +157,7 @@ void Session::Impl::send_next(Out& out) {
     ++on_wire;
   }
   pop_pending();
+  if (alias.alias != 0) aliases_out.sent(alias, record.topic());
   send_publish(out, head, head_size, block, head.packet_id);
 }
 
@@ -163,7 +179,8 @@ void Session::Impl::send_again(Out& out) {
   head.dup = true;
   // What has been sent once does not expire here any more [MQTT-4.3.3-7]; 0 would mean no expiry to some servers.
   if (v5() && header.expiry_s != no_expiry) head.expiry_s = std::max(life_left(header, out.now), 1u);
-  const auto head_size = measure(head, version);
+  auto alias = aliases_out.look_up(record.topic());
+  const auto head_size = measure_with_alias(head, alias);
   if (const auto why = refusal(header, head_size == 0 ? 0 : head_size + head.payload_size);
       why != ReasonCode::success) {
     // The server takes less than before.
@@ -174,6 +191,7 @@ void Session::Impl::send_again(Out& out) {
   slot.on_wire = true;
   ++on_wire;
   ++totals.publishes_resent;
+  if (alias.alias != 0) aliases_out.sent(alias, record.topic());
   send_publish(out, head, head_size, slot.block, id);
 }
 

@@ -420,5 +420,61 @@ TEST(SessionInvariant, every_record_has_exactly_one_outcome_whatever_happens) {
   }
 }
 
+// --- topic aliases ---------------------------------------------------------------------------------------------------
+
+TEST(SessionPublish, a_topic_is_sent_once_and_then_its_alias_MQTT_3_3_2_9) {
+  ScriptedServer server(persistent());
+  server.connect(false, Properties().add(PropertyId::topic_alias_maximum, 2));
+  for (int i = 0; i < 2; ++i) {
+    server.publish_record("x", QoS::at_most_once, "plant/a");
+    server.publish_record("x", QoS::at_most_once, "plant/b");
+  }
+  server.flush();
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 0e 0007 'plant/a' 03 23 0001 'x'")));
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 0e 0007 'plant/b' 03 23 0002 'x'")));
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 07 0000 03 23 0001 'x'")));
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 07 0000 03 23 0002 'x'")));
+}
+
+TEST(SessionPublish, the_least_recently_used_alias_is_given_to_a_new_topic) {
+  ScriptedServer server(persistent());
+  server.connect(false, Properties().add(PropertyId::topic_alias_maximum, 2));
+  for (const auto* topic : {"plant/a", "plant/b", "plant/a", "plant/c", "plant/a", "plant/b"}) {
+    server.publish_record("", QoS::at_most_once, topic);
+  }
+  server.flush();
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 0d 0007 'plant/a' 03 23 0001")));
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 0d 0007 'plant/b' 03 23 0002")));
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 06 0000 03 23 0001")));
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 0d 0007 'plant/c' 03 23 0002")));
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 06 0000 03 23 0001")));
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 0d 0007 'plant/b' 03 23 0002")));
+}
+
+TEST(SessionPublish, an_alias_does_not_outlive_its_connection_and_its_maximum_MQTT_3_3_2_7_MQTT_3_2_2_17) {
+  ScriptedServer server(persistent());
+  server.connect(false, Properties().add(PropertyId::topic_alias_maximum, 5));
+  server.publish_record("x", QoS::at_least_once, "plant/a");
+  server.flush();
+  EXPECT_EQ(server.next_hex(), hex(bytes("32 10 0007 'plant/a' 0001 03 23 0001 'x'")));
+  // The re-send names its topic again, and the next message may use the new alias.
+  server.reconnect(true, Properties().add(PropertyId::topic_alias_maximum, 1));
+  server.publish_record("y", QoS::at_most_once, "plant/a");
+  server.flush();
+  EXPECT_EQ(server.next_hex(), hex(bytes("3a 10 0007 'plant/a' 0001 03 23 0001 'x'")));
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 07 0000 03 23 0001 'y'")));
+  server.reconnect(true);
+  EXPECT_EQ(server.next_hex(), hex(bytes("3a 0d 0007 'plant/a' 0001 00 'x'")));
+}
+
+TEST(SessionPublish, an_alias_is_not_worth_a_packet_that_is_too_large_MQTT_3_2_2_15) {
+  ScriptedServer server(persistent());
+  server.connect(
+      false, Properties().add(PropertyId::topic_alias_maximum, 5).add(PropertyId::maximum_packet_size, 13));
+  server.publish_record("x", QoS::at_most_once, "plant/a");
+  server.flush();
+  EXPECT_EQ(server.next_hex(), hex(bytes("30 0b 0007 'plant/a' 00 'x'")));
+}
+
 }  // namespace
 }  // namespace fulmar::mqtt

@@ -432,7 +432,8 @@ void ServerModel::break_a_rule() {
     const auto alias = random_.between<std::uint16_t>(1, alias_maximum_);
     if (aliases_.contains(alias)) return;
     journal_.note("server breaks a rule: alias {} has no topic", alias);
-    const std::array<std::uint8_t, 8> bytes{0x30, 0x06, 0x00, 0x00, 0x03, 0x23, 0x00, static_cast<std::uint8_t>(alias)};
+    const std::array<std::uint8_t, 8> bytes{0x30, 0x06, 0x00, 0x00,
+                                            0x03, 0x23, 0x00, static_cast<std::uint8_t>(alias)};
     return send_raw(std::as_bytes(std::span(bytes)), {.breaks_rules = true});
   }
   const auto& bad = all[random_.below(all.size())];

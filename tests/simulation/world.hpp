@@ -7,8 +7,8 @@
 //
 // To replay what a failure has printed:
 //   FULMAR_SIM_SEED=N FULMAR_SIM_STEPS=M simulation_test --gtest_filter=Simulation.replays_one_seed
-// (with FULMAR_SIM_HISTORY set it prints the end of the history in any case). FULMAR_SIM_STEPS alone sets the steps of each world in the other tests (default 10,000; 1,000 with sanitizers), and
-// FULMAR_SIM_FIRST the first of their seeds (default 1).
+// (FULMAR_SIM_HISTORY=1 prints the end of the history in any case). For the other tests FULMAR_SIM_STEPS is the steps of each
+// world (default 10,000; 1,000 with sanitizers) and FULMAR_SIM_FIRST the first of their seeds (default 1).
 
 #include <cstdint>
 #include <memory>
