@@ -129,8 +129,8 @@ void World::handle(const Event& event) {
     if (!connected->session_present) unacknowledged_.clear();
   } else if (const auto* received = std::get_if<mqtt::Received>(&event)) {
     const auto& message = received->message;
-    journal_.note("received {} id {}, QoS {}", number_of(Way::in, message.topic), message.packet_id,
-                  static_cast<std::uint64_t>(message.qos));
+    journal_.note("received {} id {}, QoS {}", number_of(Way::in, message.topic, message.payload),
+                  message.packet_id, static_cast<std::uint64_t>(message.qos));
     ++received_;
     if (message.qos != QoS::at_most_once) {
       unacknowledged_.push_back({message.packet_id, message.qos});
@@ -157,7 +157,11 @@ Content World::content() {
   if (random_.chance(plan_.big)) {
     content.payload_size = random_.below<std::uint32_t>(random_.pick({4'000, 20'000, 20'000, 300'000}));
   }
-  if (random_.chance(500)) content.topic_filler = random_.below<std::uint32_t>(200);
+  if (random_.chance(plan_.shared_topic)) {
+    content.shared_topic = random_.between<std::uint32_t>(1, 12);
+    content.payload_size = std::max(content.payload_size, 8u);
+  } else if (random_.chance(500))
+    content.topic_filler = random_.below<std::uint32_t>(200);
   return content;
 }
 

@@ -273,7 +273,7 @@ void ClientRules::publish_sent(PublishView packet, std::size_t size) {
     check(!topic.empty(), "an alias that has no topic on this connection [MQTT-3.3.2-7]", alias->number);
     packet.topic = topic;
   }
-  const auto sequence = number_of(Way::out, packet.topic);
+  const auto sequence = number_of(Way::out, packet.topic, packet.payload);
   journal_.note("client sent PUBLISH {} id {}, QoS and DUP {}", sequence, packet.packet_id,
                 static_cast<std::uint64_t>(packet.qos) * 10 + packet.dup);
   if (sequence == 0 || sequence >= messages_.out.size()) return fail("a PUBLISH of no message");

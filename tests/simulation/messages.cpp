@@ -9,14 +9,20 @@ using mqtt::PropertyId;
 
 std::string topic_of(Way way, std::uint64_t number, const Content& content) {
   std::string topic(1, static_cast<char>(way));
+  if (content.shared_topic != 0) return topic += "/r" + std::to_string(content.shared_topic) + "/reading";
   topic += '/' + std::to_string(number) + '/';
   topic.append(content.topic_filler, 'x');
   return topic;
 }
 
-std::uint64_t number_of(Way way, std::string_view topic) {
+std::uint64_t number_of(Way way, std::string_view topic, BytesView payload) {
   if (topic.size() < 4 || topic[0] != static_cast<char>(way) || topic[1] != '/') return 0;
   std::uint64_t number = 0;
+  if (topic[2] == 'r') {
+    for (std::size_t i = 0; i < 8 && payload.size() >= 8; ++i)
+      number = number << 8 | std::to_integer<unsigned>(payload[i]);
+    return number;
+  }
   const auto [end, error] = std::from_chars(topic.data() + 2, topic.data() + topic.size(), number);
   return error == std::errc() && end != topic.data() + topic.size() && *end == '/' ? number : 0;
 }
@@ -27,15 +33,23 @@ std::byte payload_byte(std::uint64_t number, std::size_t at) {
   return static_cast<std::byte>((number * 131 + at * 7 + (at >> 8)) & 0xff);
 }
 
+// The first 8 bytes are the number, most significant byte first, where there is room for it.
+std::byte number_byte(std::uint64_t number, std::size_t at) {
+  return static_cast<std::byte>(number >> (56 - 8 * at) & 0xff);
+}
+
 }  // namespace
 
 void fill_payload(std::uint64_t number, std::span<std::byte> payload) {
   for (std::size_t i = 0; i < payload.size(); ++i) payload[i] = payload_byte(number, i);
+  for (std::size_t i = 0; i < 8 && payload.size() >= 8; ++i) payload[i] = number_byte(number, i);
 }
 
 bool payload_is(std::uint64_t number, BytesView payload) {
   bool same = true;
-  for (std::size_t i = 0; i < payload.size(); ++i) same &= payload[i] == payload_byte(number, i);
+  const std::size_t head = payload.size() >= 8 ? 8 : 0;
+  for (std::size_t i = 0; i < head; ++i) same &= payload[i] == number_byte(number, i);
+  for (std::size_t i = head; i < payload.size(); ++i) same &= payload[i] == payload_byte(number, i);
   return same;
 }
 

@@ -20,6 +20,8 @@ struct Content {
   bool with_properties = false;
   std::uint32_t payload_size = 0;
   std::uint32_t topic_filler = 0;  // bytes behind the number in the topic
+  std::uint32_t shared_topic =
+      0;  // 1 and up: one of a few topics without a number; the payload has 8 bytes at least
 };
 
 // From the client to the server. Its number is its sequence, 1 and up.
@@ -52,8 +54,8 @@ struct Messages {
 enum class Way : char { out = 'o', in = 'i' };
 
 std::string topic_of(Way way, std::uint64_t number, const Content& content);
-// The number in a topic; 0 when it is none of ours.
-std::uint64_t number_of(Way way, std::string_view topic);
+// The number in a topic, or in the payload when the topic is shared; 0 when it is none of ours.
+std::uint64_t number_of(Way way, std::string_view topic, BytesView payload);
 void fill_payload(std::uint64_t number, std::span<std::byte> payload);
 bool payload_is(std::uint64_t number, BytesView payload);
 

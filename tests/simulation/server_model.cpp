@@ -89,6 +89,7 @@ void ServerModel::handle_connect(Connection& connection, const mqtt::ConnectView
   keepalive_s_ = packet.keepalive_s;
   last_read_ = journal_.now;
   aliases_.clear();
+  client_aliases_.clear();
 
   std::array<std::byte, 128> buffer{};
   mqtt::PropertyWriter limits(buffer);
@@ -140,12 +141,13 @@ void ServerModel::claim_id(std::uint16_t id, std::uint64_t number) {
 }
 
 void ServerModel::handle_publish(const mqtt::PublishView& packet) {
-  auto number = number_of(Way::out, packet.topic);
+  auto topic = packet.topic;
   if (const auto alias = packet.properties.find(PropertyId::topic_alias)) {
-    auto& topic_of_alias = aliases_[static_cast<std::uint16_t>(alias->number + 0x8000)];
-    if (number != 0) topic_of_alias = number;
-    number = topic_of_alias;
+    auto& of_alias = client_aliases_[static_cast<std::uint16_t>(alias->number)];
+    if (!topic.empty()) of_alias = topic;
+    topic = of_alias;
   }
+  const auto number = number_of(Way::out, topic, packet.payload);
   if (number == 0 || number >= messages_.out.size())
     return journal_.fail("the server got a PUBLISH of no message");
   if (packet.qos != QoS::at_most_once) claim_id(packet.packet_id, number);

@@ -123,6 +123,7 @@ class ServerModel {
   std::uint16_t keepalive_s_ = 0;
   Instant last_read_{};
   std::map<std::uint16_t, std::uint64_t> aliases_;  // alias -> QoS 0 message with its topic
+  std::map<std::uint16_t, std::string> client_aliases_;
   std::deque<Answer> answers_;
   std::size_t on_wire_ = 0;
 

@@ -43,6 +43,7 @@ void World::make_plan() {
   plan_.block = r.pick<unsigned>({0, 20, 500, 3'000});
   plan_.fault = r.pick<unsigned>({2, 20, 60, 300});
   plan_.big = r.pick<unsigned>({0, 20, 300});
+  plan_.shared_topic = r.pick<unsigned>({0, 5'000, 9'500});
   plan_.expiry = r.pick<unsigned>({0, 300, 5'000});
   plan_.long_pause = r.pick<unsigned>({0, 5, 50});
   plan_.acknowledge_at_once = r.pick<unsigned>({0, 5'000, 10'000});

@@ -58,7 +58,8 @@ class World {
     unsigned fault = 0;
     unsigned big = 0;  // messages over 10 KB
     unsigned expiry = 0;
-    unsigned long_pause = 0;  // seconds between steps
+    unsigned shared_topic = 0;  // one of a few topics
+    unsigned long_pause = 0;    // seconds between steps
     unsigned acknowledge_at_once = 0;
     unsigned acknowledge_error = 0;
     std::array<unsigned, 3> qos{};  // relative
