@@ -211,14 +211,15 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     const auto id = table_.set(filter, std::move(handler));
     connection_.post(command([filter = std::string(filter), options,
                               granted = std::move(granted)](Connection& connection) mutable {
-      connection.subscribe(std::move(filter), options, std::move(granted));
+      connection.subscriptions().want(std::move(filter), options, std::move(granted));
     }));
     return id;
   }
 
   void unsubscribe(const std::string& filter, std::uint64_t id) {
     if (!table_.remove(filter, id)) return;
-    connection_.post(command([filter](Connection& connection) { connection.unsubscribe(filter); }));
+    connection_.post(
+        command([filter](Connection& connection) { connection.subscriptions().forget(filter); }));
   }
 
   StateChange last_change() const {

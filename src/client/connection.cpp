@@ -23,10 +23,7 @@ namespace {
 
 constexpr std::size_t buffer_size = std::size_t{64} << 10;  // one send: larger ones are slower again
 constexpr std::size_t rx_keep_max = std::size_t{1} << 20;
-constexpr std::size_t filters_per_packet = 100;
 constexpr auto linger_max = std::chrono::milliseconds(200);
-// Fixed header, packet identifier, properties, and length and options of one filter take no more.
-constexpr std::size_t request_overhead = 19;
 
 mqtt::SessionConfig session_config(const ClientConfig& config) {
   mqtt::SessionConfig session;
@@ -127,14 +124,6 @@ struct StateItem final : Dispatcher::Item {
   StateChange change;
 };
 
-struct GrantedItem final : Dispatcher::Item {
-  GrantedItem(std::shared_ptr<Client::GrantedHandler> to, std::uint8_t with)
-      : handler(std::move(to)), code(with) {}
-  void run() override { (*handler)(code); }
-  std::shared_ptr<Client::GrantedHandler> handler;
-  std::uint8_t code;
-};
-
 }  // namespace
 
 Connection::Connection(asio::io_context& context, const ClientConfig& config,
@@ -143,10 +132,12 @@ Connection::Connection(asio::io_context& context, const ClientConfig& config,
     : context_(context),
       config_(config),
       endpoints_(std::move(endpoints)),
+      spoke_v5_(endpoints_.size()),
       outbox_(outbox),
       dispatcher_(dispatcher),
       counters_(counters),
       session_(session_config(config)),
+      subscriptions_(session_, dispatcher),
       resolver_(context.get_executor()),
       backoff_({config.reconnect_min_delay, config.reconnect_max_delay, 10s}, random_seed()),
       on_state_change_(std::move(on_state_change)),
@@ -185,6 +176,9 @@ void Connection::start() {
 
 void Connection::attempt() {
   retry_at_.reset();
+  // Silence suggests the older version once; only the server's word settles it.
+  const bool older = std::exchange(try_older_, false) || fell_back_;
+  session_.config().version = older ? ProtocolVersion::v3_1_1 : config_.protocol;
   phase_ = Phase::resolving;
   attempt_deadline_ = Clock::now() + config_.connect_timeout;
   Counters::add(counters_.reconnect_attempts, was_connected_ ? 1 : 0);
@@ -221,8 +215,25 @@ void Connection::on_open_failed(const std::string& why) {
 }
 
 void Connection::on_lost(const std::string& why) {
+  if (closed_on_connect_of_v5()) {
+    try_older_ = true;
+    dispatcher_.log(LogLevel::info, "connection",
+                    endpoint().name() + " closed the connection upon CONNECT of MQTT 5.0: trying 3.1.1");
+    drop_link();
+    attempt();
+    turn();
+    return;
+  }
   link_down(lingering_ ? closing_why_ : endpoint().name() + ": " + why, {});
   turn();
+}
+
+// A server that knows 3.1.1 only should answer [MQTT-3.1.2-2], but some just close. One that has spoken 5.0 before has
+// another reason.
+bool Connection::closed_on_connect_of_v5() const {
+  return phase_ == Phase::greeting && !stopping_ && rx_end_ == 0 &&
+         session_.state() == mqtt::Session::State::connecting &&
+         session_.config().version == ProtocolVersion::v5 && !spoke_v5_[endpoint_index_];
 }
 
 // The server closes the connection when it has read DISCONNECT [MQTT-3.14.4-3]; closing before that could take our last
@@ -249,9 +260,7 @@ void Connection::drop_link() {
   }
   rx_presented_ = reading_ = writing_ = lingering_ = false;
   rx_end_ = tx_begin_ = tx_end_ = 0;
-  // What was asked and not answered is asked again, by what is wanted then.
-  requested_.clear();
-  std::erase_if(requests_, [](const Request& request) { return !request.unsubscribe; });
+  subscriptions_.link_lost();
 }
 
 void Connection::link_down(const std::string& why, std::optional<std::uint8_t> reason_code) {
@@ -375,7 +384,7 @@ void Connection::turn() {
     session_.hold_input(false, Clock::now());
   }
   pump();
-  if (phase_ == Phase::up) send_requests();
+  if (phase_ == Phase::up) subscriptions_.send();
   const auto now = Clock::now();
   if (transport_ && phase_ >= Phase::greeting) fill_and_write(now);
   pump();
@@ -406,71 +415,6 @@ void Connection::take_acknowledgements() {
   while (!unacknowledged_.empty() && unacknowledged_.front().delivered <= handled) {
     session_.acknowledge(unacknowledged_.front().packet_id);
     unacknowledged_.pop_front();
-  }
-}
-
-mqtt::SubscriptionRequest Connection::subscription_request(std::string_view filter) const {
-  mqtt::SubscriptionRequest request;
-  request.filter = filter;
-  if (const auto wanted = wanted_.find(filter); wanted != wanted_.end()) {
-    request.qos = wanted->second.options.qos;
-    request.no_local = wanted->second.options.no_local;
-    request.retain_as_published = wanted->second.options.retain_as_published;
-  }
-  return request;
-}
-
-// Why this server cannot take the filter; success when it can.
-mqtt::ReasonCode Connection::refusal(const std::string& filter) const {
-  if (filter.size() + request_overhead > server_packet_max()) return mqtt::ReasonCode::packet_too_large;
-  return session_.subscription_refusal(subscription_request(filter), 0);
-}
-
-// As many of the next requests of one kind as fit into one packet; at least one.
-std::size_t Connection::requests_that_fit() const {
-  const bool unsubscribe = requests_.front().unsubscribe;
-  std::size_t count = 0;
-  std::size_t size = request_overhead;
-  for (const auto& request : requests_) {
-    size += request.filter.size() + 3;
-    if (request.unsubscribe != unsubscribe || count == filters_per_packet) break;
-    if (count > 0 && (size > server_packet_max() ||
-                      (!unsubscribe && refusal(request.filter) != mqtt::ReasonCode::success))) {
-      break;
-    }
-    ++count;
-  }
-  return count;
-}
-
-void Connection::send_requests() {
-  while (!requests_.empty()) {
-    const bool unsubscribe = requests_.front().unsubscribe;
-    if (!unsubscribe) {
-      // What this server cannot take never reaches it; the answer is the one it would give.
-      if (const auto reason = refusal(requests_.front().filter); reason != mqtt::ReasonCode::success) {
-        subscription_answered(requests_.front().filter, reason);
-        requests_.pop_front();
-        continue;
-      }
-    }
-    const std::size_t count = requests_that_fit();
-    const std::uint64_t token = ++last_token_;
-    bool taken = false;
-    if (unsubscribe) {
-      std::vector<std::string_view> views;
-      for (std::size_t i = 0; i < count; ++i) views.push_back(requests_[i].filter);
-      taken = session_.unsubscribe(views, token);
-    } else {
-      std::vector<mqtt::SubscriptionRequest> views;
-      for (std::size_t i = 0; i < count; ++i) views.push_back(subscription_request(requests_[i].filter));
-      taken = session_.subscribe(views, 0, token);
-    }
-    if (!taken) return;  // no identifier is free: later
-    std::vector<std::string> filters;
-    for (std::size_t i = 0; i < count; ++i) filters.push_back(std::move(requests_[i].filter));
-    requests_.erase(requests_.begin(), requests_.begin() + static_cast<std::ptrdiff_t>(count));
-    requested_.emplace(token, std::move(filters));
   }
 }
 
@@ -551,16 +495,13 @@ void Connection::handle(const mqtt::Connected& event) {
   server_packet_max_.store(event.limits.maximum_packet_size, std::memory_order_relaxed);
   if (!event.session_present) {
     unacknowledged_.clear();
-    requests_.clear();
   } else {
     // QoS 1 comes again and is acknowledged then; QoS 2 does not come again.
     std::erase_if(unacknowledged_, [](const Unacknowledged& one) { return one.qos == QoS::at_least_once; });
   }
-  for (auto& [filter, wanted] : wanted_) {
-    if (!event.session_present) wanted.acknowledged = false;
-    if (!wanted.acknowledged) requests_.push_back({false, filter});
-  }
+  subscriptions_.connected(event.session_present, event.limits.maximum_packet_size);
   const bool v5 = session_.config().version == ProtocolVersion::v5;
+  if (v5) spoke_v5_[endpoint_index_] = true;
   const std::string reason = "connected to " + endpoint().name() + " (" + peer_ + ", MQTT " +
                              (v5 ? "5.0" : "3.1.1") +
                              (event.session_present ? ", session resumed)" : ", new session)");
@@ -573,9 +514,8 @@ void Connection::handle(const mqtt::Refused& event) {
       event.version == ProtocolVersion::v3_1_1
           ? event.code == 1
           : event.code == static_cast<std::uint8_t>(mqtt::ReasonCode::unsupported_protocol_version);
-  if (version && !fell_back_ && config_.protocol == ProtocolVersion::v5) {
+  if (version && session_.config().version == ProtocolVersion::v5) {
     fell_back_ = true;
-    session_.config().version = ProtocolVersion::v3_1_1;
     dispatcher_.log(LogLevel::info, "connection",
                     endpoint().name() + " does not speak MQTT 5.0: trying 3.1.1");
     drop_link();
@@ -624,28 +564,6 @@ void Connection::settle(std::uint64_t sequence, std::uint64_t token, Delivery::O
   dispatcher_.post(std::move(item));
 }
 
-void Connection::handle(const mqtt::SubscriptionAcknowledged& event) {
-  const auto request = requested_.extract(event.token);
-  if (request.empty() || event.unsubscribe) return;
-  const auto& filters = request.mapped();
-  for (std::size_t i = 0; i < filters.size() && i < event.codes.size(); ++i) {
-    subscription_answered(filters[i], event.codes[i]);
-  }
-}
-
-void Connection::subscription_answered(const std::string& filter, mqtt::ReasonCode reason) {
-  const auto wanted = wanted_.find(filter);
-  if (wanted == wanted_.end()) return;  // unsubscribed in the meantime
-  const auto code = static_cast<std::uint8_t>(reason);
-  wanted->second.acknowledged = true;
-  if (code >= 0x80) {
-    dispatcher_.log(LogLevel::warning, "subscribe",
-                    "the server refused the filter \"" + filter.substr(0, 64) +
-                        "\": " + std::string(mqtt::to_string(reason)) + " (" + hex(code) + ")");
-  }
-  if (wanted->second.granted) dispatcher_.post(std::make_unique<GrantedItem>(wanted->second.granted, code));
-}
-
 void Connection::handle(const mqtt::Closing& event) {
   closing_code_.reset();
   closing_for_good_ = false;
@@ -669,21 +587,7 @@ void Connection::handle(const mqtt::Closing& event) {
   }
 }
 
-// --- subscriptions and waiting ---------------------------------------------------------------------------------------
-
-void Connection::subscribe(std::string filter, const SubscribeOptions& options,
-                           Client::GrantedHandler granted) {
-  auto& wanted = wanted_[filter];
-  wanted.options = options;
-  wanted.granted = granted ? std::make_shared<Client::GrantedHandler>(std::move(granted)) : nullptr;
-  wanted.acknowledged = false;
-  if (phase_ == Phase::up) requests_.push_back({false, std::move(filter)});
-}
-
-void Connection::unsubscribe(const std::string& filter) {
-  if (wanted_.erase(filter) == 0) return;
-  requests_.push_back({true, filter});
-}
+// --- waiting ---------------------------------------------------------------------------------------
 
 void Connection::add_waiter(std::shared_ptr<Waiter> waiter) {
   if (phase_ == Phase::finished) {

@@ -15,7 +15,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +26,7 @@
 
 #include "client/backoff.hpp"
 #include "client/dispatcher.hpp"
+#include "client/subscription_requests.hpp"
 #include "fulmar/client.hpp"
 #include "fulmar/mqtt/session.hpp"
 #include "net/endpoint.hpp"
@@ -108,8 +108,7 @@ class Connection final : private net::Transport::Listener {
 
   // --- I/O thread
   void start();
-  void subscribe(std::string filter, const SubscribeOptions& options, Client::GrantedHandler granted);
-  void unsubscribe(const std::string& filter);
+  SubscriptionRequests& subscriptions() { return subscriptions_; }
   void add_waiter(std::shared_ptr<Waiter> waiter);
   // Says goodbye and ends the I/O thread, at the latest after `deadline`; what has no outcome then is dropped.
   void stop(std::chrono::milliseconds deadline);
@@ -119,16 +118,6 @@ class Connection final : private net::Transport::Listener {
  private:
   using Instant = mqtt::Instant;
   enum class Phase : std::uint8_t { idle, waiting, resolving, opening, greeting, up, finished };
-
-  struct Wanted {  // a subscription as the user wants it
-    SubscribeOptions options;
-    std::shared_ptr<Client::GrantedHandler> granted;
-    bool acknowledged = false;
-  };
-  struct Request {  // a SUBSCRIBE or UNSUBSCRIBE to be sent
-    bool unsubscribe = false;
-    std::string filter;
-  };
 
   // Transport::Listener
   void on_open(const std::string& peer) override;
@@ -142,6 +131,7 @@ class Connection final : private net::Transport::Listener {
   void attempt_failed(const std::string& why, std::optional<std::uint8_t> reason_code, bool permanent);
   void link_down(const std::string& why, std::optional<std::uint8_t> reason_code);
   void linger();
+  bool closed_on_connect_of_v5() const;
   void drop_link();
   void retry_later(std::string why, std::optional<std::uint8_t> reason_code, bool permanent);
   void set_state(ConnectionState state, const std::string& reason,
@@ -152,11 +142,6 @@ class Connection final : private net::Transport::Listener {
   void turn();
   void take_commands();
   void take_acknowledgements();
-  mqtt::SubscriptionRequest subscription_request(std::string_view filter) const;
-  mqtt::ReasonCode refusal(const std::string& filter) const;
-  std::size_t requests_that_fit() const;
-  void send_requests();
-  void subscription_answered(const std::string& filter, mqtt::ReasonCode reason);
   void fill_and_write(Instant now);
   void pump();
   void handle(std::monostate) {}
@@ -164,7 +149,7 @@ class Connection final : private net::Transport::Listener {
   void handle(const mqtt::Refused& event);
   void handle(const mqtt::Received& event);
   void handle(const mqtt::Completed& event);
-  void handle(const mqtt::SubscriptionAcknowledged& event);
+  void handle(const mqtt::SubscriptionAcknowledged& event) { subscriptions_.answered(event); }
   void handle(const mqtt::Closing& event);
   void handle(const mqtt::Authentication&) {}  // no method is ever offered, so none comes
   void read_more();
@@ -181,10 +166,12 @@ class Connection final : private net::Transport::Listener {
   boost::asio::io_context& context_;
   const ClientConfig& config_;
   const std::vector<net::Endpoint> endpoints_;
+  std::vector<bool> spoke_v5_;  // by endpoint: its server has accepted a connection of 5.0
   outbox::Ring& outbox_;
   Dispatcher& dispatcher_;
   Counters& counters_;
   mqtt::Session session_;
+  SubscriptionRequests subscriptions_;
   net::Resolver resolver_;
   std::unique_ptr<net::Transport> transport_;
   Backoff backoff_;
@@ -204,7 +191,8 @@ class Connection final : private net::Transport::Listener {
   std::size_t endpoint_index_ = 0;
   std::size_t tried_ = 0;  // endpoints tried since the last wait
   bool was_connected_ = false;
-  bool fell_back_ = false;  // to 3.1.1, because the server does not speak 5.0
+  bool fell_back_ = false;  // to 3.1.1, because the server said that it does not speak 5.0
+  bool try_older_ = false;  // the next attempt speaks 3.1.1: the server closed instead of saying so
   std::string peer_;
   std::string attempt_failures_;
   std::optional<Instant> attempt_deadline_, retry_at_, stop_deadline_;
@@ -232,10 +220,6 @@ class Connection final : private net::Transport::Listener {
     QoS qos;
   };
   std::deque<Unacknowledged> unacknowledged_;
-  std::map<std::string, Wanted, std::less<>> wanted_;
-  std::deque<Request> requests_;
-  std::map<std::uint64_t, std::vector<std::string>> requested_;  // by token, in the order of the packet
-  std::uint64_t last_token_ = 0;
   std::vector<std::shared_ptr<Waiter>> waiters_;
 };
 

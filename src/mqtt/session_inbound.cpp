@@ -177,7 +177,13 @@ DecodeError Session::Impl::resolve_alias(PublishView& message) {
 DecodeError Session::Impl::admit(const PublishView& message, bool& deliver) {
   const bool exactly_once = message.qos == QoS::exactly_once;
   auto* entry = received.find(message.packet_id);
-  if (entry != nullptr && entry->exactly_once != exactly_once) return DecodeError::packet_id_of_other_qos;
+  if (entry != nullptr && entry->exactly_once != exactly_once) {
+    if (entry->counted) return DecodeError::packet_id_of_other_qos;
+    // Left over from a former connection: the server has lost its session, and the CONNACK that said so was lost too. To
+    // refuse the message now would mean to refuse it at every connection.
+    received.erase(entry);
+    entry = nullptr;
+  }
   if (entry == nullptr || !entry->counted) {
     if (unacknowledged >= receive_maximum) return DecodeError::receive_maximum_exceeded;
     ++unacknowledged;

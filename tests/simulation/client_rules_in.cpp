@@ -122,7 +122,11 @@ ClientRules::Expected ClientRules::publish_taken(const Frame& frame, const Tag& 
   const Expected received{.kind = Expected::Kind::received, .number = tag.number};
   if (view.qos == QoS::at_most_once) return received;
   const bool exactly_once = view.qos == QoS::exactly_once;
-  const auto found = inbound_.find(view.packet_id);
+  auto found = inbound_.find(view.packet_id);
+  if (found != inbound_.end() && found->second.exactly_once != exactly_once && !found->second.counted) {
+    inbound_.erase(found);  // of a session that the server has lost, and nobody has told the client
+    found = inbound_.end();
+  }
   const bool known = found != inbound_.end();
   if (!known || !found->second.counted) {
     const std::size_t maximum =

@@ -147,6 +147,22 @@ TEST(FoundBySimulation, an_idle_session_gives_back_the_memory_of_a_burst) {
   EXPECT_LT(AllocationMeter::bytes_held() - before, 64'000u);
 }
 
+// The server lost its session and the CONNACK that said so was lost too: it uses an identifier anew that the client still
+// holds for a QoS 2 message. Within one connection that would be a violation.
+TEST(FoundBySimulation, an_identifier_of_a_lost_session_may_come_again_with_another_qos) {
+  ScriptedServer server(lasting());
+  server.connect();
+  server.publish("t", "old", QoS::exactly_once, 5);
+  server.reconnect(true);
+  server.publish("t", "new", QoS::at_least_once, 5);
+  EXPECT_TRUE(server.closings.empty());
+  ASSERT_EQ(server.messages.size(), 2u);
+  EXPECT_EQ(server.messages[1].payload, "new");
+  server.publish("t", "newer", QoS::exactly_once, 5);
+  ASSERT_EQ(server.closings.size(), 1u);
+  EXPECT_EQ(server.closings[0].rule, DecodeError::packet_id_of_other_qos);
+}
+
 TEST(FoundBySimulation, forget_session_behind_connect_holds_for_the_next_connect) {
   ScriptedServer server(lasting());
   server.connect();
