@@ -11,7 +11,8 @@ endif()
 # -O2: -O3 makes the programs a third larger and no measured path faster. -g1: a profile or a crash in the field names
 # functions and lines, for a few per cent of file size.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1 -DNDEBUG")
-set(CMAKE_CXX_FLAGS_DEBUG "-Og -g -D_GLIBCXX_ASSERTIONS")
+set(FULMAR_DEBUG_FLAGS "-Og -g -D_GLIBCXX_ASSERTIONS" CACHE STRING "Compiler flags of Debug builds; presets have their own")
+set(CMAKE_CXX_FLAGS_DEBUG "${FULMAR_DEBUG_FLAGS}")
 
 add_compile_options(-Wall -Wextra -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual -Werror=return-type)
 # g++ 12 sees bounds broken inside its own std::string where strings are added up (GCC bug 105329).
