@@ -17,7 +17,7 @@ set(CMAKE_CXX_FLAGS_DEBUG "${FULMAR_DEBUG_FLAGS}")
 add_compile_options(-Wall -Wextra -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual -Werror=return-type)
 # g++ 12 sees bounds broken inside its own std::string where strings are added up (GCC bug 105329).
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  add_compile_options(-Wno-array-bounds)
+  add_compile_options(-Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread -Wno-restrict)
 endif()
 
 find_program(FULMAR_CCACHE ccache)

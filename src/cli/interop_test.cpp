@@ -385,7 +385,9 @@ TEST_F(SameAsTheOriginal, when_the_connection_is_lost_before_the_acknowledgement
   for (const auto maker : {Maker::fulmar, Maker::mosquitto}) {
     Broker broker;
     // 100 MB take a broker a while: it is killed before it has read them all.
-    const auto large = file("large", std::string(100'000'000, 'x'));
+    std::string content;
+    content.resize(100'000'000, 'x');
+    const auto large = file("large", content);
     auto publisher = start(maker, "pub", at(broker), {"-t", "a", "-f", large, "-q", "1", "-i", "publisher"});
     ASSERT_TRUE(broker.log_contains("Sending CONNACK to publisher"));
     broker.kill();

@@ -176,7 +176,8 @@ std::optional<int> Publisher::send_lines() {
   std::string buffer(std::size_t{64} << 10, '\0');
   std::optional<int> code;
   while (!code) {
-    if ((code = trouble())) break;
+    code = trouble();
+    if (code) break;
     if (!events_.wait({.fd = STDIN_FILENO, .events = POLLIN})) continue;
     const auto size = read(STDIN_FILENO, buffer.data(), buffer.size());
     if (size < 0) {

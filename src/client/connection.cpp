@@ -286,13 +286,13 @@ void Connection::attempt_failed(const std::string& why, std::optional<std::uint8
   retry_later(std::exchange(attempt_failures_, {}), reason_code, permanent);
 }
 
-void Connection::retry_later(std::string why, std::optional<std::uint8_t> reason_code, bool permanent) {
+void Connection::retry_later(const std::string& why, std::optional<std::uint8_t> reason_code,
+                             bool permanent) {
   tried_ = endpoint_index_ = 0;
   if (permanent) backoff_.at_maximum();
   const auto delay = backoff_.next();
   phase_ = Phase::waiting;
   retry_at_ = Clock::now() + delay;
-  attempt_failures_.clear();
   dispatcher_.log(LogLevel::warning, "connection", why + "; next attempt in " + in_seconds(delay));
   set_state(was_connected_ ? ConnectionState::reconnecting : ConnectionState::connecting, why, reason_code,
             delay);

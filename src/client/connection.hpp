@@ -133,7 +133,7 @@ class Connection final : private net::Transport::Listener {
   void linger();
   bool closed_on_connect_of_v5() const;
   void drop_link();
-  void retry_later(std::string why, std::optional<std::uint8_t> reason_code, bool permanent);
+  void retry_later(const std::string& why, std::optional<std::uint8_t> reason_code, bool permanent);
   void set_state(ConnectionState state, const std::string& reason,
                  std::optional<std::uint8_t> reason_code = {}, std::chrono::milliseconds retry_in = {});
   void finish(const std::string& why);

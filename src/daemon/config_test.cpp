@@ -17,7 +17,7 @@ using testing::Not;
 namespace fs = std::filesystem;
 
 class Config : public testing::Test {
- protected:
+ public:
   Config() {
     std::string pattern = (fs::temp_directory_path() / "fulmar-config-XXXXXX").string();
     folder_ = mkdtemp(pattern.data());
@@ -26,6 +26,8 @@ class Config : public testing::Test {
     std::error_code error;
     fs::remove_all(folder_, error);
   }
+
+ protected:
   fs::path write(const std::string& name, std::string_view text) {
     std::ofstream(folder_ / name) << text;
     return folder_ / name;

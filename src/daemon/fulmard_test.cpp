@@ -115,7 +115,6 @@ TEST_F(Fulmard, sends_every_record_through_a_broker_that_is_killed_in_between_an
                                      "-c", "-i", "test-subscriber", "-V", "mqttv5", "-x", "3600"},
                             .output = received});
   ASSERT_TRUE(eventually([&] { return !timestamps_in(received).empty(); }));
-  const std::string first_seen = *timestamps_in(received).begin();
 
   const std::string broker_pid = found("mosquitto \\(pid (\\d+)\\)");
   ASSERT_FALSE(broker_pid.empty()) << output();

@@ -57,7 +57,7 @@ TEST(Utf8, overlong_stray_and_cut_sequences_are_invalid_at_every_place_of_a_word
                              "\xed\xa0\x80"s};
   for (const auto& sequence : bad) {
     for (std::size_t before = 0; before < 20; ++before) {
-      for (const std::size_t after : {0, 1, 7, 9}) {
+      for (const std::size_t after : {0u, 1u, 7u, 9u}) {
         const auto text = std::string(before, 'a') + sequence + std::string(after, 'b');
         EXPECT_FALSE(is_valid_utf8(text)) << before << ' ' << after << ' ' << sequence;
       }

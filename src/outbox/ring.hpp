@@ -46,7 +46,7 @@ class Ring {
   std::size_t capacity_bytes() const { return std::size_t{capacity_} * word_size; }
   std::size_t block_max() const {
     return (std::size_t{capacity_} / 2) * word_size - word_size;
-  }                              // largest block
+  }  // largest block
   std::uint64_t pushed() const;  // blocks ever reserved; acquires what their producers did before
   std::uint64_t popped() const { return popped_.load(std::memory_order_acquire); }
 

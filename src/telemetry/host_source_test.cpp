@@ -85,8 +85,8 @@ TEST(HostSampler, computes_usage_and_rates_between_two_samples) {
   EXPECT_THAT(v, Contains(Pair("cpu_pct", DoubleEq(25))));
   EXPECT_THAT(v, Contains(Pair("cpu0_pct", DoubleEq(50))));
   EXPECT_THAT(v, Contains(Pair("load_5m", DoubleEq(1))));
-  EXPECT_THAT(v, Contains(Pair("disk_sda_read_bytes_per_s", DoubleEq(200 * 512 / 2))));
-  EXPECT_THAT(v, Contains(Pair("disk_sda_write_bytes_per_s", DoubleEq(400 * 512 / 2))));
+  EXPECT_THAT(v, Contains(Pair("disk_sda_read_bytes_per_s", DoubleEq(100 * 512))));
+  EXPECT_THAT(v, Contains(Pair("disk_sda_write_bytes_per_s", DoubleEq(200 * 512))));
   EXPECT_THAT(v, Contains(Pair("disk_sda_writes_per_s", DoubleEq(10))));
   EXPECT_THAT(v, Contains(Pair("disk_sda_busy_pct", DoubleEq(25))));
   EXPECT_THAT(v, Contains(Pair("net_eth0_rx_bytes_per_s", DoubleEq(500))));

@@ -15,7 +15,7 @@ namespace {
 class Runner {
  public:
   Runner(const Conversation& conversation, ProtocolVersion version)
-      : session_(config_of(conversation.config, version)), version_(version) {
+      : session_(config_of(conversation.config, version)) {
     open();
     if (!raw_) {
       receive(version == ProtocolVersion::v5 ? bytes("20 03 00 00 00") : bytes("20 02 00 00"));
@@ -129,7 +129,6 @@ class Runner {
   bool raw_ = false;
   bool acknowledges_ = true;
   Session session_;
-  ProtocolVersion version_;
   Instant now_{std::chrono::hours(1)};
   std::uint64_t token_ = 0;
   Bytes inbox_;

@@ -20,7 +20,7 @@ Transcript run_in_all_pieces(const Conversation& conversation, ProtocolVersion v
   const auto whole = run(conversation, version, {});
   ++cases;
   const auto size = server_bytes(conversation);
-  for (const std::size_t piece : {1, 2, 3, 7}) {
+  for (const std::size_t piece : {1u, 2u, 3u, 7u}) {
     ++cases;
     EXPECT_EQ(run(conversation, version, {.size = piece}), whole) << "in pieces of " << piece;
   }
@@ -177,7 +177,7 @@ TEST(SessionVectors, valid_packets_one_behind_the_other_are_taken_like_each_alon
     const auto whole = run(all, version, {});
     EXPECT_EQ(whole.events, expected);
     EXPECT_FALSE(whole.closes);
-    for (const std::size_t piece : {1, 2, 5, 64}) EXPECT_EQ(run(all, version, {.size = piece}), whole);
+    for (const std::size_t piece : {1u, 2u, 5u, 64u}) EXPECT_EQ(run(all, version, {.size = piece}), whole);
   }
 }
 

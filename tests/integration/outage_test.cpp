@@ -49,7 +49,8 @@ TEST_P(Outage, of_a_broker_killed_in_mid_publish_loses_and_reorders_nothing) {
   ASSERT_TRUE(client.connect(10s));
   const auto publish = [&](int from, int to) {
     for (int i = from; i < to; ++i) {
-      ASSERT_TRUE(client.publish(numbered(i), as_bytes("x"), {.qos = QoS::at_least_once}, outcomes.handler()));
+      ASSERT_TRUE(
+          client.publish(numbered(i), as_bytes("x"), {.qos = QoS::at_least_once}, outcomes.handler()));
     }
   };
   publish(0, messages / 2);

@@ -1,8 +1,11 @@
 // rabbitmq-server with its MQTT plugin, apart from any RabbitMQ of the machine: node name, database, cookie, ports and
 // the port mapper (epmd) are the test's own, and all of them listen on the loopback address only.
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include "tests/interop/server.hpp"
@@ -26,7 +29,8 @@ class Rabbit final : public Server {
       mapper_port_ = free_port();
       distribution_port_ = free_port();
       write("rabbitmq.conf",
-            "listeners.tcp = none\nmqtt.allow_anonymous = true\nlog.console.level = info\n"
+            "listeners.tcp = none\nmqtt.allow_anonymous = true\n"
+            "mqtt.retained_message_store_dets_sync_interval = 100\nlog.console.level = info\n"
             "mqtt.listeners.tcp.1 = 127.0.0.1:" +
                 std::to_string(port_) + "\n");
       mapper_ = Process({.argv = {"epmd", "-port", std::to_string(mapper_port_), "-address", "127.0.0.1"},
@@ -45,15 +49,35 @@ class Rabbit final : public Server {
     }
   }
   std::string log() const override { return process_.log(); }
+  // Retained messages are written some time after their acknowledgement.
+  void settle(const std::string& retained) override {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!is_stored(retained)) {
+      if (std::chrono::steady_clock::now() >= deadline) {
+        throw std::runtime_error("rabbitmq-server does not store the retained message of " + retained);
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  }
 
  private:
+  std::string node() const { return "fulmar" + std::to_string(port_) + "@localhost"; }
   void write(const std::string& name, const std::string& text) const {
     std::ofstream(directory_ / name) << text;
   }
 
+  bool is_stored(const std::string& retained) const {
+    for (const auto& entry : std::filesystem::directory_iterator(directory_ / "database" / node())) {
+      if (!entry.path().filename().string().starts_with("mqtt_retained_")) continue;
+      std::ostringstream content;
+      content << std::ifstream(entry.path(), std::ios::binary).rdbuf();
+      if (content.view().contains(retained)) return true;
+    }
+    return false;
+  }
+
   bool try_start() {
     const auto file = [&](const std::string& name) { return (directory_ / name).string(); };
-    const std::string port = std::to_string(port_);
     return process_.start({
         "env",
         "-i",
@@ -63,7 +87,7 @@ class Rabbit final : public Server {
         "RUNNING_UNDER_SYSTEMD=true",  // the script becomes the server instead of its parent, so that a kill hits it
         "ERL_EPMD_ADDRESS=127.0.0.1",
         "ERL_EPMD_PORT=" + std::to_string(mapper_port_),
-        "RABBITMQ_NODENAME=fulmar" + port + "@localhost",
+        "RABBITMQ_NODENAME=" + node(),
         "RABBITMQ_DIST_PORT=" + std::to_string(distribution_port_),
         "RABBITMQ_MNESIA_BASE=" + file("database"),
         "RABBITMQ_LOG_BASE=" + directory_.path().string(),

@@ -77,11 +77,9 @@ void Relay::serve() {
     if (cut_) hang_up();
     pollfd ready[] = {{listener_, POLLIN, 0}, {client_, POLLIN, 0}, {server_, POLLIN, 0}};
     if (::poll(ready, 3, 5) <= 0) continue;
-    if (ready[1].revents && !forward(client_, server_)) {
-      hang_up();
-    } else if (ready[2].revents && !forward(server_, client_)) {
-      hang_up();
-    }
+    const bool alive =
+        (!ready[1].revents || forward(client_, server_)) && (!ready[2].revents || forward(server_, client_));
+    if (!alive) hang_up();
     if (!ready[0].revents) continue;
     hang_up();
     client_ = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);

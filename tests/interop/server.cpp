@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -20,16 +22,23 @@ class Mosquitto final : public Server {
   void kill() override { broker_.kill(); }
   void start() override { broker_.start(); }
   std::string log() const override { return broker_.log(); }
-  void settle() override {
-    const std::size_t before = broker_.log().size();
+  // It writes a new file and then renames it, between two turns of its loop.
+  void settle(const std::string&) override {
+    const auto before = saved();
     const auto deadline = std::chrono::steady_clock::now() + Broker::patience;
-    while (broker_.log().find("Saving in-memory database", before) == std::string::npos) {
+    while (saved() == before) {
       if (std::chrono::steady_clock::now() >= deadline) throw std::runtime_error("mosquitto does not save");
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
   }
 
  private:
+  std::filesystem::file_time_type saved() const {
+    std::error_code not_yet;
+    const auto time = std::filesystem::last_write_time(directory_ / "mosquitto.db", not_yet);
+    return not_yet ? std::filesystem::file_time_type::min() : time;
+  }
+
   TempDir directory_;
   Broker broker_{{.config = {"persistence true", "persistence_location " + directory_.path().string() + "/",
                              "autosave_interval 1"}}};

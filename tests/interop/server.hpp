@@ -25,7 +25,7 @@ class Server {
     QoS qos = QoS::exactly_once;                    // the highest that it takes and grants
     bool retained_for_wildcards = true;  // a new subscription with wildcards gets retained messages
     bool keeps_dots_and_spaces = true;   // topics may contain '.' and ' '
-    int copies_for_overlapping = 1;      // of a message that two subscriptions of a client match
+    int copies_for_overlapping = 1;      // of a message that a client's subscriptions of QoS 0 and 1 match
   };
 
   virtual ~Server() = default;
@@ -33,7 +33,8 @@ class Server {
   virtual void kill() = 0;   // SIGKILL
   virtual void start() = 0;  // again, on the same ports and files; returns when it accepts connections
   virtual std::string log() const = 0;
-  virtual void settle() {}  // returns when all that it has acknowledged would survive kill()
+  // Returns when what it has acknowledged would survive kill(), with the retained message of that topic.
+  virtual void settle(const std::string& retained) { (void)retained; }
 
   std::string url() const { return "mqtt://127.0.0.1:" + std::to_string(port()); }
 };

@@ -139,17 +139,18 @@ TEST_P(Crash, takes_no_session_no_retained_and_no_acknowledged_message_and_none_
       *writer.subscribe(root + "/live", live.handler(), {.qos = QoS::at_least_once}, live.granted());
   ASSERT_TRUE(live.grants().wait_for(1));
   Outcomes outcomes;
+  const std::string numbered = root + "/n/";
   const auto write = [&](int first, int last) {
     for (int i = first; i <= last; ++i) {
       const std::string text = std::to_string(i);
-      EXPECT_TRUE(writer.publish(root + "/n/" + text, as_bytes(text), {.qos = QoS::at_least_once},
-                                 outcomes.handler()));
+      EXPECT_TRUE(
+          writer.publish(numbered + text, as_bytes(text), {.qos = QoS::at_least_once}, outcomes.handler()));
     }
   };
   write(1, 100);
-  ASSERT_TRUE(writer.flush(20s));
+  ASSERT_TRUE(outcomes.wait_for(100));
   ASSERT_EQ(outcomes.count(Delivery::Outcome::acknowledged), 100u);
-  server().settle();
+  server().settle(root + "/kept");
 
   server().kill();
   ASSERT_TRUE(writer.wait_for(ConnectionState::reconnecting, 20s));

@@ -153,9 +153,9 @@ Content World::content() {
                                                      : QoS::exactly_once;
   content.retain = random_.chance(1'000);
   content.with_properties = random_.chance(3'000);
-  content.payload_size = random_.below<std::uint32_t>(random_.pick({1, 8, 130, 300}));
+  content.payload_size = random_.below<std::uint32_t>(random_.pick({1u, 8u, 130u, 300u}));
   if (random_.chance(plan_.big)) {
-    content.payload_size = random_.below<std::uint32_t>(random_.pick({4'000, 20'000, 20'000, 300'000}));
+    content.payload_size = random_.below<std::uint32_t>(random_.pick({4'000u, 20'000u, 20'000u, 300'000u}));
   }
   if (random_.chance(plan_.shared_topic)) {
     content.shared_topic = random_.between<std::uint32_t>(1, 12);
@@ -167,7 +167,7 @@ Content World::content() {
 
 void World::publish() {
   if (session_->counts().queued > plan_.queue_max) return;
-  for (auto count = random_.between(1, random_.pick({1, 4, 30})); count > 0; --count) {
+  for (auto count = random_.between(1u, random_.pick({1u, 4u, 30u})); count > 0; --count) {
     const auto expiry =
         random_.chance(plan_.expiry) ? random_.between<std::uint32_t>(0, 30) : mqtt::no_expiry;
     if (!publish(content(), random_.chance(1'000), expiry)) break;

@@ -63,7 +63,7 @@ TEST(Simulation, replays_one_seed) {
 }
 
 TEST(Simulation, a_session_stops_allocating_when_it_has_seen_its_load) {
-  for (const std::uint64_t seed : {5, 6}) {
+  for (const std::uint64_t seed : {5u, 6u}) {
     World world(seed, true);
     world.allocations_in(20'000);
     const auto published = world.totals().published;
@@ -76,7 +76,7 @@ TEST(Simulation, a_session_stops_allocating_when_it_has_seen_its_load) {
 }
 
 TEST(Simulation, gives_the_same_history_for_the_same_seed) {
-  for (const std::uint64_t seed : {3, 4}) {
+  for (const std::uint64_t seed : {3u, 4u}) {
     World first(seed);
     World second(seed);
     EXPECT_TRUE(first.run(2'000)) << first.report();
