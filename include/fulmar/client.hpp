@@ -161,6 +161,7 @@ class Client {
   ConnectionState state() const;
   bool connected() const { return state() == ConnectionState::connected; }
   bool wait_for(ConnectionState state, std::chrono::milliseconds timeout) const;
+  // The last change that the handler was told; a moment behind state().
   StateChange last_change() const;
   // Called on the dispatch thread for every change from now on; set it before start() to see them all.
   void on_state_change(std::function<void(const StateChange&)> handler);
