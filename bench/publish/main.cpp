@@ -147,11 +147,7 @@ int run(const Options& options) {
     std::cerr << "bench_publish: " << written.error().message << '\n';
     return 1;
   }
-  std::cout << fmt::format(
-      "\nFigures: {}. Reproduce: cmake -S . -B build/release -DCMAKE_BUILD_TYPE=Release "
-      "-DFULMAR_BENCH=ON && cmake --build build/release --target bench_publish && "
-      "build/release/bin/bench_publish\n",
-      options.json);
+  std::cout << fmt::format("\nFigures: {}. Reproduce: ./dev bench\n", options.json);
   return failed ? 1 : 0;
 }
 
