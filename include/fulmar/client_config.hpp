@@ -19,7 +19,17 @@ namespace fulmar {
 // What happens to a message that does not fit into the outbox.
 enum class Overflow : std::uint8_t {
   drop_newest,  // accepted and settled as dropped, counted
-  reject,       // publish() returns Errc::outbox_full
+  drop_oldest,  // the oldest messages that wait are settled as dropped; the newest still is in a burst that fills the
+                // outbox faster than the I/O thread makes room
+  reject,  // publish() returns Errc::outbox_full
+  block,  // publish() waits for room up to `block_timeout`, then returns Errc::outbox_full. For tools without another
+          // thread to hold up; never within a handler, where it is as `reject`
+};
+
+// What happens to QoS 0 messages while there is no connection.
+enum class OfflineQos0 : std::uint8_t {
+  keep,  // as all others
+  drop,  // accepted and settled as dropped, counted
 };
 
 // Whether publish() wakes a sleeping I/O thread itself.
@@ -34,33 +44,69 @@ struct WillMessage {
   std::string payload;
   QoS qos = QoS::at_most_once;
   bool retain = false;
+  std::chrono::seconds delay{0};                         // 5.0 [MQTT-3.1.3-9]
+  std::optional<std::chrono::seconds> message_expiry{};  // 5.0
+  std::string content_type{};                            // 5.0
+};
+
+// For mqtts:// and wss://. Files are read at each connection attempt, so renewed ones are used from the next one on.
+// TLS 1.2 at least.
+struct TlsConfig {
+  std::string ca_file{};       // PEM; empty: the system's authorities [MQTT_CA_FILE]
+  std::string cert_file{};     // PEM chain, ours first: mutual TLS [MQTT_CERT_FILE]
+  std::string key_file{};      // PEM, its key [MQTT_KEY_FILE]
+  std::string key_password{};  // where the key is encrypted
+  bool insecure = false;       // the server's certificate and host name are not checked [MQTT_TLS_INSECURE]
+  std::string server_name{};   // for SNI and the check of the host name; empty: the URL's host
+  std::vector<std::string> alpn{};
+  std::string psk_identity{};  // pre-shared key instead of certificates; TLS 1.2
+  std::string psk{};           // its bytes
 };
 
 struct ClientConfig {
-  // One or more of mqtt://[user[:password]@]host[:port]; tried in order. Required. [env MQTT_URL, comma separated]
+  // One or more, tried in order. Required. [env MQTT_URL, comma separated]
+  //   mqtt://[user[:password]@]host[:1883]          mqtts://...[:8883]
+  //   ws://[user[:password]@]host[:80][/mqtt]       wss://...[:443][/mqtt]
+  //   unix:///path/of/socket
   std::vector<std::string> urls{};
   std::string client_id{};                         // required, UTF-8 [MQTT_CLIENT_ID]
   std::optional<std::string> username{};           // else from the URL [MQTT_USERNAME]
   std::optional<std::string> password{};           // [MQTT_PASSWORD, MQTT_PASSWORD_FILE]
+  std::string source_name{};                       // source of envelopes; empty: client_id [MQTT_SOURCE_NAME]
   ProtocolVersion protocol = ProtocolVersion::v5;  // [MQTT_PROTOCOL: 5 or 3.1.1]
   std::chrono::seconds keepalive{60};              // 1..3600; the server's own wins in 5.0 [MQTT_KEEPALIVE]
   bool clean_start = true;                         // [MQTT_CLEAN_START]
   std::chrono::seconds session_expiry{0};          // 5.0 [MQTT_SESSION_EXPIRY]
+  bool enable_health = false;                      // retained system/health/{client_id} [MQTT_ENABLE_HEALTH]
+  bool enable_heartbeat = false;                   // system/keepalive/{client_id} [MQTT_ENABLE_HEARTBEAT]
+  // >= 1 s; without a successful one for three intervals the link is given up and made anew [MQTT_HEARTBEAT_INTERVAL, s]
+  std::chrono::milliseconds heartbeat_interval{5'000};
+  // Inbound envelopes seen within this time are not handled again; 0 = off. Recommended: 30 s, 2048 entries.
+  std::chrono::milliseconds dedupe_ttl{0};               // [MQTT_DEDUPE_TTL, in seconds]
+  std::size_t dedupe_max_entries = 0;                    // > 0 with a ttl [MQTT_DEDUPE_MAX_ENTRIES]
   std::chrono::milliseconds reconnect_min_delay{500};    // >= 100 ms [MQTT_RECONNECT_MIN_DELAY, in seconds]
   std::chrono::milliseconds reconnect_max_delay{5'000};  // >= min [MQTT_RECONNECT_MAX_DELAY, in seconds]
-  std::chrono::milliseconds connect_timeout{
-      10'000};  // DNS, TCP and CONNACK together [MQTT_CONNECT_TIMEOUT, in seconds]
+  // DNS, TCP, TLS, WebSocket and CONNACK together [MQTT_CONNECT_TIMEOUT, in seconds]
+  std::chrono::milliseconds connect_timeout{10'000};
+  // A QoS 1 or 2 message unacknowledged for so long on a live link: the link is given up and made anew. 0 = wait for ever.
+  std::chrono::milliseconds ack_timeout{0};
+  bool follow_redirects =
+      false;  // 5.0: connect to the server that a server names in its refusal [MQTT5 4.11]
   std::uint16_t receive_maximum = 65'535;
   std::uint16_t max_inflight = 1'024;  // unacknowledged QoS 1 and 2; the server's Receive Maximum holds too
   std::uint32_t maximum_packet_size = 256u << 20;  // bytes, inbound
-  std::size_t outbox_bytes = std::size_t{8}
-                             << 20;         // accepted and not yet sent; 64 KiB..8 GiB [MQTT_OUTBOX_BYTES]
-  std::size_t outbox_messages = 1'000'000;  // the same by count
+  // Accepted and not yet sent, 64 KiB..8 GiB [MQTT_OUTBOX_BYTES], and by count.
+  std::size_t outbox_bytes = std::size_t{8} << 20;
+  std::size_t outbox_messages = 1'000'000;
   // Received and not yet handled; full = the socket is not read. 256 KiB..8 GiB [MQTT_INBOUND_BYTES]
   std::size_t inbound_bytes = std::size_t{4} << 20;
-  Overflow overflow = Overflow::drop_newest;  // [MQTT_OVERFLOW]
-  Wakeup wakeup{};                            // [MQTT_WAKEUP: eager or lazy:DURATION_MS]
-  std::optional<WillMessage> will{};
+  std::size_t max_subscriptions = 1'000;           // 1..1,000,000
+  Overflow overflow = Overflow::drop_newest;       // [MQTT_OVERFLOW]
+  std::chrono::milliseconds block_timeout{1'000};  // of Overflow::block
+  OfflineQos0 offline_qos0 = OfflineQos0::keep;
+  Wakeup wakeup{};  // [MQTT_WAKEUP: eager or lazy:DURATION_MS]
+  TlsConfig tls{};
+  std::optional<WillMessage> will{};  // with enable_health: health "lost" unless set
 
   // Every problem at once, one line each, naming the field, the environment variable and the value; empty when valid.
   // Passwords are never part of a line.

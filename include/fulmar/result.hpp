@@ -17,16 +17,19 @@ enum class Errc : std::uint8_t {
   invalid_url,
   invalid_config,
   invalid_topic,
+  invalid_envelope,
   payload_too_large,
   not_supported_by_server,
   outbox_full,
   connection_failed,
   connection_refused,
+  refused,  // the server refused this request, with a reason code
   protocol_violation,
   timeout,
   cancelled,
   shutting_down,
-  io_error,  // a file could not be read or written
+  handler_failed,  // a handler threw, or a responder answered with an error
+  io_error,        // a file could not be read or written
 };
 
 std::string_view to_string(Errc code);

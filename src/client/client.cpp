@@ -296,7 +296,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
 
   Result<MessageId> overflow(DeliveryHandler handler) {
     if (outbox_.closed()) return fail(Errc::shutting_down, "the client was shut down");
-    if (config_.overflow == Overflow::reject) {
+    if (config_.overflow == Overflow::reject || config_.overflow == Overflow::block) {
       return fail(Errc::outbox_full,
                   "the outbox is full: " + std::to_string(outbox_.depth()) + " messages, " +
                       std::to_string(outbox_.bytes() + shared_bytes_.load()) + " bytes wait");

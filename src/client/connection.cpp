@@ -189,9 +189,7 @@ void Connection::attempt() {
       phase_ = Phase::opening;
       net::Transport::Listener& listener = *this;
       transport_ = std::make_unique<net::TcpTransport>(context_.get_executor(), listener);
-      // A dead address takes its share of the time, not all of it.
-      const auto share = config_.connect_timeout / static_cast<int>(addresses->size());
-      transport_->open(std::move(*addresses), share);
+      transport_->open(std::move(*addresses));
     }
     turn();
   });
@@ -245,7 +243,7 @@ void Connection::linger() {
   unacknowledged_.clear();
   stop_deadline_ = std::min(stop_deadline_.value_or(Instant::max()), Clock::now() + linger_max);
   transport_->finish_sending();
-  if (!reading_) transport_->read_some(asio::buffer(rx_));
+  if (!reading_) transport_->read();
   reading_ = true;
 }
 
@@ -451,12 +449,17 @@ void Connection::on_written(std::size_t size) {
 
 void Connection::on_read(std::size_t size) {
   Counters::add(counters_.bytes_in, size);
-  if (lingering_) return transport_->read_some(asio::buffer(rx_));
+  if (lingering_) return transport_->read();
   reading_ = false;
   rx_end_ += size;
   session_.receive({rx_.data(), rx_end_}, Clock::now());
   rx_presented_ = true;
   turn();
+}
+
+asio::mutable_buffer Connection::read_buffer() {
+  if (lingering_) return asio::buffer(rx_);
+  return asio::buffer(rx_.data() + rx_end_, rx_.size() - rx_end_);
 }
 
 void Connection::read_more() {
@@ -474,7 +477,7 @@ void Connection::read_more() {
     }
   }
   reading_ = true;
-  transport_->read_some(asio::buffer(rx_.data() + rx_end_, rx_.size() - rx_end_));
+  transport_->read();
 }
 
 void Connection::pump() {
@@ -650,7 +653,7 @@ void Connection::on_timer() {
     if (phase_ == Phase::resolving) {
       why = "cannot resolve host \"" + endpoint().host + "\": no answer";
     } else if (phase_ == Phase::opening) {
-      why += ": no connection";
+      why += ": " + std::string(transport_->stage());
     } else {
       why += ": connected, but no CONNACK";
     }

@@ -122,6 +122,7 @@ class Connection final : private net::Transport::Listener {
   // Transport::Listener
   void on_open(const std::string& peer) override;
   void on_open_failed(const std::string& why) override;
+  boost::asio::mutable_buffer read_buffer() override;
   void on_read(std::size_t size) override;
   void on_written(std::size_t size) override;
   void on_lost(const std::string& why) override;

@@ -82,7 +82,7 @@ struct TcpTransport::Link : std::enable_shared_from_this<Link> {
   std::vector<tcp::endpoint> addresses;
   std::size_t next = 0;
   unsigned attempts = 0;
-  std::chrono::milliseconds attempt_timeout{};
+  std::chrono::milliseconds attempt_timeout{2'000};
   std::string failures;
 };
 
@@ -91,17 +91,16 @@ TcpTransport::TcpTransport(const asio::any_io_executor& executor, Listener& list
 
 TcpTransport::~TcpTransport() { close(); }
 
-void TcpTransport::open(std::vector<tcp::endpoint> addresses, std::chrono::milliseconds attempt_timeout) {
+void TcpTransport::open(Addresses addresses) {
   link_->addresses = std::move(addresses);
-  link_->attempt_timeout = attempt_timeout;
   // Not from within the caller's call: a listener is told of a failure at the first address later, as of any other.
   asio::post(link_->socket.get_executor(), [link = link_] {
     if (link->listener) link->try_next();
   });
 }
 
-void TcpTransport::read_some(asio::mutable_buffer buffer) {
-  link_->socket.async_read_some(buffer, [link = link_](const error_code& error, std::size_t size) {
+void TcpTransport::read() {
+  link_->socket.async_read_some(link_->listener->read_buffer(), [link = link_](const error_code& error, std::size_t size) {
     if (!link->listener) return;
     if (error) return link->lost(error);
     link->listener->on_read(size);

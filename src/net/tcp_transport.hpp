@@ -15,9 +15,9 @@ class TcpTransport final : public Transport {
   TcpTransport(const boost::asio::any_io_executor& executor, Listener& listener);
   ~TcpTransport() override;
 
-  void open(std::vector<boost::asio::ip::tcp::endpoint> addresses,
-            std::chrono::milliseconds attempt_timeout) override;
-  void read_some(boost::asio::mutable_buffer buffer) override;
+  void open(Addresses addresses) override;
+  std::string_view stage() const override { return "no TCP connection"; }
+  void read() override;
   void write_some(boost::asio::const_buffer buffer) override;
   void finish_sending() override;
   void close() override;
