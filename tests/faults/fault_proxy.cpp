@@ -23,9 +23,16 @@ constexpr std::uint64_t writes_per_s = 50;  // of a throttled direction
 }  // namespace
 
 // A fixed port below the range of outgoing connections, so that the door can be closed and opened again.
-FaultProxy::FaultProxy(std::uint16_t server_port) : server_port_(server_port), port_(free_port()) {
-  listener_ = listen_on_loopback(port_);
+FaultProxy::FaultProxy(std::uint16_t server_port, Options options)
+    : server_port_(server_port), options_(options), port_(free_port()), listener_(listen()) {
   thread_ = std::thread([this] { serve(); });
+}
+
+Socket FaultProxy::listen() const {
+  auto listener = listen_on_loopback(port_);
+  if (options_.receive_buffer > 0)
+    set_receive_buffer(listener, options_.receive_buffer);  // accepted ones inherit it
+  return listener;
 }
 
 FaultProxy::~FaultProxy() {
@@ -60,7 +67,7 @@ void FaultProxy::set_door(Door door) {
   if (door == Door::refused) {
     listener_.close();
   } else if (!listener_) {
-    listener_ = listen_on_loopback(port_);
+    listener_ = listen();
   }
   door_ = door;
   changed();
@@ -191,6 +198,7 @@ void FaultProxy::accept() {
         link.client.reset();
         continue;
       }
+      if (options_.receive_buffer > 0) set_receive_buffer(link.server, options_.receive_buffer);
       link.pipes[0].from = link.pipes[1].to = link.client.fd();
       link.pipes[0].to = link.pipes[1].from = link.server.fd();
     }

@@ -54,7 +54,12 @@ class FaultProxy {
  public:
   static constexpr std::size_t queue_max = std::size_t{64} << 10;
 
-  explicit FaultProxy(std::uint16_t server_port);  // throws std::system_error
+  struct Options {
+    int receive_buffer = 0;  // of its sockets, bytes; 0: as much as the kernel likes, which may be megabytes
+  };
+
+  explicit FaultProxy(std::uint16_t server_port) : FaultProxy(server_port, Options{}) {}
+  FaultProxy(std::uint16_t server_port, Options options);  // throws std::system_error
   ~FaultProxy();
   FaultProxy(const FaultProxy&) = delete;
   FaultProxy& operator=(const FaultProxy&) = delete;
@@ -135,6 +140,7 @@ class FaultProxy {
     std::array<std::size_t, 16> packets{};
   };
 
+  Socket listen() const;
   void serve();
   std::optional<Clock::time_point> watch(std::vector<pollfd>& fds);
   void work(Clock::time_point now);
@@ -151,6 +157,7 @@ class FaultProxy {
   const Lane& lane(Direction direction) const { return lanes_[static_cast<std::size_t>(direction)]; }
 
   const std::uint16_t server_port_;
+  const Options options_;
   std::uint16_t port_ = 0;
   Wake wake_;
   mutable std::mutex mutex_;  // all below

@@ -87,6 +87,8 @@ Socket accept_from(const Socket& listener) {
   return socket;
 }
 
+void set_receive_buffer(const Socket& socket, int bytes) { set(socket.fd(), SOL_SOCKET, SO_RCVBUF, bytes); }
+
 Wake::Wake() : event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (!event_) fail("cannot make an eventfd");
 }

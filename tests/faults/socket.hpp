@@ -33,6 +33,7 @@ Socket listen_on_loopback(std::uint16_t port, int backlog = 1024);  // 0: any po
 std::uint16_t port_of(const Socket& listener);
 Socket connect_to_loopback(std::uint16_t port);  // empty when nobody listens
 Socket accept_from(const Socket& listener);      // empty when there is none
+void set_receive_buffer(const Socket& socket, int bytes);
 
 // Readable from ring() to clear().
 class Wake {
