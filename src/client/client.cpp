@@ -10,6 +10,7 @@
 
 #include "client/connection.hpp"
 #include "client/dispatcher.hpp"
+#include "client/envelope.hpp"
 #include "client/handler_table.hpp"
 #include "client/outgoing_properties.hpp"
 #include "client/runtime.hpp"
@@ -136,6 +137,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
       running = life_stage_ == Stage::running;
       life_stage_ = Stage::ending;
     }
+    if (running) connection_.post(command([](Connection& connection) { connection.say_leaving(); }));
     outbox_.close();
     if (running) {
       if (connection_.state() != ConnectionState::disconnected) flush(deadline);
@@ -198,6 +200,31 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     if (!table_.remove(filter, id)) return;
     connection_.post(
         command([filter](Connection& connection) { connection.subscriptions().forget(filter); }));
+  }
+
+  Result<std::string> publish_event(std::string_view topic, std::string_view type, std::string_view json,
+                                    const EventOptions& options) {
+    std::string id = new_ulid();
+    auto envelope = write_envelope({.id = id,
+                                    .type = type,
+                                    .ts = seconds_of(std::chrono::system_clock::now()),
+                                    .source = source_of(config_),
+                                    .data = json,
+                                    .correlate = options.correlation_id});
+    if (!envelope) return std::unexpected(std::move(envelope.error()));
+    if (auto sent = publish(topic, as_bytes(*envelope), {.qos = options.qos, .retain = options.retain}, {});
+        !sent) {
+      return std::unexpected(std::move(sent.error()));
+    }
+    return id;
+  }
+
+  Result<MessageId> publish_health(bool ok, std::string_view event, std::string_view error) {
+    if (!config_.enable_health) return MessageId{0};
+    auto payload = health_payload(source_of(config_), ok, event, error, std::chrono::system_clock::now());
+    if (!payload) return std::unexpected(std::move(payload.error()));
+    return publish(health_topic(config_.client_id), as_bytes(*payload),
+                   {.qos = QoS::at_least_once, .retain = true}, {});
   }
 
   StateChange last_change() const {
@@ -550,6 +577,15 @@ Result<MessageId> Client::publish(std::string_view topic, BytesView payload, con
 }
 
 BatchResult Client::publish(std::span<const OutgoingMessage> messages) { return impl_->publish(messages); }
+
+Result<std::string> Client::publish_event(std::string_view topic, std::string_view type,
+                                          std::string_view json, const EventOptions& options) {
+  return impl_->publish_event(topic, type, json, options);
+}
+
+Result<MessageId> Client::publish_health(bool ok, std::string_view event, std::string_view error) {
+  return impl_->publish_health(ok, event, error);
+}
 
 Result<Subscription> Client::subscribe(std::string_view filter, MessageHandler handler,
                                        const SubscribeOptions& options, GrantedHandler granted) {

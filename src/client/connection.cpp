@@ -25,6 +25,29 @@ constexpr auto goodbye_max = 1s;
 constexpr auto stable_after = 10s;
 constexpr unsigned redirections_max = 5;
 
+void set_will(mqtt::SessionConfig& session, const std::optional<WillMessage>& wanted) {
+  session.will.reset();
+  if (!wanted) return;
+  mqtt::Will will;
+  will.topic = wanted->topic;
+  const auto payload = as_bytes(wanted->payload);
+  will.payload.assign(payload.begin(), payload.end());
+  will.qos = wanted->qos;
+  will.retain = wanted->retain;
+  will.delay_s = static_cast<std::uint32_t>(wanted->delay.count());
+  will.properties.resize(wanted->content_type.size() + 16);
+  mqtt::PropertyWriter properties(will.properties);
+  if (wanted->message_expiry) {
+    properties.add(mqtt::PropertyId::message_expiry_interval,
+                   static_cast<std::uint32_t>(wanted->message_expiry->count()));
+  }
+  if (!wanted->content_type.empty()) {
+    properties.add(mqtt::PropertyId::content_type, wanted->content_type);
+  }
+  will.properties.resize(properties.size());
+  session.will = std::move(will);
+}
+
 mqtt::SessionConfig session_config(const ClientConfig& config) {
   mqtt::SessionConfig session;
   session.version = config.protocol;
@@ -35,26 +58,6 @@ mqtt::SessionConfig session_config(const ClientConfig& config) {
   session.receive_maximum = config.receive_maximum;
   session.max_inflight = config.max_inflight;
   session.maximum_packet_size = config.maximum_packet_size;
-  if (config.will) {
-    mqtt::Will will;
-    will.topic = config.will->topic;
-    const auto payload = as_bytes(config.will->payload);
-    will.payload.assign(payload.begin(), payload.end());
-    will.qos = config.will->qos;
-    will.retain = config.will->retain;
-    will.delay_s = static_cast<std::uint32_t>(config.will->delay.count());
-    will.properties.resize(config.will->content_type.size() + 16);
-    mqtt::PropertyWriter properties(will.properties);
-    if (config.will->message_expiry) {
-      properties.add(mqtt::PropertyId::message_expiry_interval,
-                     static_cast<std::uint32_t>(config.will->message_expiry->count()));
-    }
-    if (!config.will->content_type.empty()) {
-      properties.add(mqtt::PropertyId::content_type, config.will->content_type);
-    }
-    will.properties.resize(properties.size());
-    session.will = std::move(will);
-  }
   return session;
 }
 
@@ -88,6 +91,7 @@ Connection::Connection(EventLoop& loop, const ClientConfig& config, std::vector<
       subscriptions_(session_, dispatcher),
       resolver_(loop.context().get_executor()),
       backoff_({config.reconnect_min_delay, config.reconnect_max_delay, stable_after}, random_seed()),
+      vitals_(config, [this](const Vitals::Publication& publication) { return queue_own(publication); }),
       on_state_change_(std::move(on_state_change)),
       wake_stream_(loop.context()),
       timer_(loop.context()) {}
@@ -151,6 +155,7 @@ void Connection::on_open(const std::string& peer) {
   auto& session = session_.config();
   session.username = config_.username ? config_.username : endpoint().username;
   session.password = config_.password ? config_.password : endpoint().password;
+  set_will(session, vitals_.will(std::chrono::system_clock::now()));
   session_.connection_opened(Clock::now());
   turn();
 }
@@ -209,6 +214,9 @@ void Connection::drop_link() {
   loop_.buffers().give(std::move(tx_));
   rx_end_ = tx_begin_ = tx_end_ = 0;
   probe_.reset();
+  left_ = false;
+  vitals_.disconnected();
+  own_.clear();
   server_.store(ServerFacts{}.packed(), std::memory_order_relaxed);
   subscriptions_.link_lost();
 }
@@ -320,9 +328,16 @@ void Connection::disconnect() {
   end_deadline_ = Clock::now() + goodbye_max;
   take_acknowledgements();
   closing_why_ = "disconnected by the caller";
+  say_leaving();
+  publish_own();
   goodbye_ = true;
   session_.disconnect();
   turn();
+}
+
+void Connection::say_leaving() {
+  if (phase_ != Phase::up || goodbye_ || std::exchange(left_, true)) return;
+  vitals_.leaving(std::chrono::system_clock::now());
 }
 
 void Connection::go_idle(const std::string& why) {
@@ -346,6 +361,8 @@ void Connection::stop(std::chrono::milliseconds deadline, std::shared_ptr<Waiter
   if (phase_ == Phase::up) {
     take_acknowledgements();  // what handlers have returned from must not come again
     closing_why_ = "shut down";
+    say_leaving();
+    publish_own();
     goodbye_ = true;
     session_.disconnect();
     turn();
