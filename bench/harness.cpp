@@ -10,20 +10,26 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <thread>
 
+#include <boost/json.hpp>
+
 namespace fulmar::bench {
+
+namespace json = boost::json;
+
 namespace {
 
 constexpr char report_fd_variable[] = "FULMAR_BENCH_REPORT_FD";
-constexpr std::string_view failure_mark = "failure ";
+constexpr std::string_view question_mark = "? ";
 
 int report_fd() {
   const char* text = std::getenv(report_fd_variable);
@@ -39,9 +45,11 @@ void write_all(int fd, std::string_view text) {
   }
 }
 
-// Everything that comes out of `fd` until its end; false at the deadline.
-bool read_until(int fd, std::chrono::steady_clock::time_point deadline, std::string& text) {
+// What a child says, line by line; false at the deadline.
+template <typename TakeLine>
+bool read_lines(int fd, std::chrono::steady_clock::time_point deadline, TakeLine&& take_line) {
   char buffer[4096];
+  std::string text;
   for (;;) {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
@@ -52,26 +60,58 @@ bool read_until(int fd, std::chrono::steady_clock::time_point deadline, std::str
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return true;
     text.append(buffer, static_cast<std::size_t>(got));
+    for (auto end = text.find('\n'); end != text.npos; end = text.find('\n')) {
+      take_line(std::string_view(text).substr(0, end));
+      text.erase(0, end + 1);
+    }
   }
 }
 
-Result<Figures> parse_figures(std::string_view text) {
-  Figures figures;
-  while (!text.empty()) {
-    const auto end = std::min(text.find('\n'), text.size());
-    const auto line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.starts_with(failure_mark))
-      return fail(Errc::io_error, std::string(line.substr(failure_mark.size())));
-    const auto space = line.find(' ');
-    double value = 0;
-    if (space == line.npos) continue;
-    const auto number = line.substr(space + 1);
-    if (std::from_chars(number.data(), number.data() + number.size(), value).ec == std::errc{}) {
-      figures.emplace(line.substr(0, space), value);
-    }
+Result<ChildReport> parse_report(std::string_view line) {
+  const auto malformed = [&](std::string_view why) {
+    return fail(Errc::io_error, fmt::format("the child's report is not what harness.hpp asks for ({}): {}",
+                                            why, line.substr(0, 200)));
+  };
+  boost::system::error_code error;
+  const auto value = json::parse({line.data(), line.size()}, error);
+  if (error) return malformed(error.message());
+  const auto* object = value.if_object();
+  if (object == nullptr) return malformed("no object");
+  if (const auto* failure = object->if_contains("failure"); failure != nullptr && failure->is_string()) {
+    return fail(Errc::io_error, std::string(failure->get_string()));
   }
-  return figures;
+  ChildReport report;
+  try {
+    if (const auto* figures = object->if_contains("figures")) {
+      for (const auto& [name, figure] : figures->as_object()) {
+        report.figures.emplace(name, figure.to_number<double>());
+      }
+    }
+    if (const auto* samples = object->if_contains("samples")) {
+      for (const auto& [name, values] : samples->as_object()) {
+        for (const auto& one : values.as_array()) report.samples[name].push_back(one.to_number<double>());
+      }
+    }
+    if (const auto* distributions = object->if_contains("distributions")) {
+      for (const auto& [name, buckets] : distributions->as_object()) {
+        auto& distribution = report.distributions[name];
+        for (const auto& bucket : buckets.as_array()) {
+          distribution.emplace_back(bucket.at(0).to_number<double>(),
+                                    bucket.at(1).to_number<std::uint64_t>());
+        }
+      }
+    }
+    if (const auto* note = object->if_contains("note")) report.note = note->as_string();
+  } catch (const std::exception& problem) {
+    return malformed(problem.what());
+  }
+  return report;
+}
+
+// The first report wins: a watchdog may come between.
+bool report_once() {
+  static std::atomic<bool> reported{false};
+  return !reported.exchange(true);
 }
 
 }  // namespace
@@ -129,14 +169,67 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-Result<Figures> run_child(std::span<const std::string> arguments, std::chrono::seconds time_limit) {
-  int pipe[2];
-  if (::pipe2(pipe, O_CLOEXEC) != 0)
+Distribution Histogram::distribution(double unit) const {
+  constexpr std::size_t together = std::size_t{1} << (sub_bits - 4);
+  Distribution result;
+  for (std::size_t i = 0; i < counts_.size(); i += together) {
+    std::uint64_t count = 0;
+    for (std::size_t j = i; j < i + together; ++j) count += counts_[j];
+    if (count != 0) result.emplace_back(static_cast<double>(bucket_top(i + together - 1)) * unit, count);
+  }
+  return result;
+}
+
+void merge(Distribution& into, const Distribution& other) {
+  Distribution both;
+  std::ranges::merge(into, other, std::back_inserter(both), {}, &Distribution::value_type::first,
+                     &Distribution::value_type::first);
+  into.clear();
+  for (const auto& bucket : both) {
+    if (!into.empty() && into.back().first == bucket.first)
+      into.back().second += bucket.second;
+    else
+      into.push_back(bucket);
+  }
+}
+
+Parameters Parameters::parse(std::span<const std::string> arguments) {
+  Parameters parameters;
+  for (const auto& argument : arguments) {
+    const auto equals = argument.find('=');
+    if (equals != argument.npos)
+      parameters.set(argument.substr(0, equals), std::string_view(argument).substr(equals + 1));
+  }
+  return parameters;
+}
+
+Parameters& Parameters::set(std::string key, std::string_view value) {
+  values_.insert_or_assign(std::move(key), std::string(value));
+  return *this;
+}
+
+std::string_view Parameters::text(std::string_view key) const {
+  const auto found = values_.find(key);
+  return found == values_.end() ? std::string_view() : found->second;
+}
+
+std::vector<std::string> Parameters::arguments() const {
+  std::vector<std::string> result;
+  for (const auto& [key, value] : values_) result.push_back(fmt::format("{}={}", key, value));
+  return result;
+}
+
+Result<ChildReport> run_child(std::span<const std::string> command, std::span<const std::string> arguments,
+                              std::chrono::seconds time_limit, const Control& control) {
+  int reports[2];
+  int answers[2];
+  if (::pipe2(reports, O_CLOEXEC) != 0 || ::pipe2(answers, O_CLOEXEC) != 0)
     return fail(Errc::io_error, fmt::format("pipe: {}", std::strerror(errno)));
-  std::string program = "/proc/self/exe";
-  std::vector<char*> argv{program.data()};
-  std::vector<std::string> copies(arguments.begin(), arguments.end());
-  for (auto& argument : copies) argv.push_back(argument.data());
+  std::vector<std::string> words(command.begin(), command.end());
+  if (words.empty()) words = {"/proc/self/exe", "--child"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
 
   const pid_t parent = ::getpid();
@@ -144,15 +237,26 @@ Result<Figures> run_child(std::span<const std::string> arguments, std::chrono::s
   if (pid == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);
-    const int fd = ::dup(pipe[1]);  // without close-on-exec
+    const int fd = ::dup(reports[1]);  // without close-on-exec
+    ::dup2(answers[0], STDIN_FILENO);
     ::setenv(report_fd_variable, std::to_string(fd).c_str(), 1);
-    ::execv(program.c_str(), argv.data());
+    ::execvp(argv.front(), argv.data());
     ::_exit(127);
   }
-  ::close(pipe[1]);
-  std::string text;
-  const bool ended = pid > 0 && read_until(pipe[0], std::chrono::steady_clock::now() + time_limit, text);
-  ::close(pipe[0]);
+  ::close(reports[1]);
+  ::close(answers[0]);
+  std::string last_line;
+  const bool ended =
+      pid > 0 &&
+      read_lines(reports[0], std::chrono::steady_clock::now() + time_limit, [&](std::string_view line) {
+        if (line.starts_with(question_mark) && control) {
+          write_all(answers[1], control(line.substr(question_mark.size())) + '\n');
+        } else {
+          last_line = line;
+        }
+      });
+  ::close(reports[0]);
+  ::close(answers[1]);
   if (pid < 0) return fail(Errc::io_error, fmt::format("fork: {}", std::strerror(errno)));
   if (!ended) ::kill(pid, SIGKILL);
   int status = 0;
@@ -161,22 +265,33 @@ Result<Figures> run_child(std::span<const std::string> arguments, std::chrono::s
   if (!ended) {
     return fail(Errc::timeout, fmt::format("not finished after {} s; killed", time_limit.count()));
   }
-  auto figures = parse_figures(text);
-  if (figures && status != 0) {
-    return fail(Errc::io_error, WIFSIGNALED(status) ? fmt::format("killed by signal {}", WTERMSIG(status))
-                                                    : fmt::format("exit code {}", WEXITSTATUS(status)));
+  if (last_line.empty()) {
+    return fail(Errc::io_error, WIFSIGNALED(status)
+                                    ? fmt::format("killed by signal {}", WTERMSIG(status))
+                                    : fmt::format("exit code {} and no report", WEXITSTATUS(status)));
   }
-  return figures;
+  return parse_report(last_line);
 }
 
-void report_figures(const Figures& figures) {
-  std::string text;
-  for (const auto& [name, value] : figures) text += fmt::format("{} {}\n", name, value);
-  write_all(report_fd(), text);
+void report(const ChildReport& result) {
+  if (!report_once()) return;
+  json::object figures;
+  for (const auto& [name, value] : result.figures) figures[name] = value;
+  json::object samples;
+  for (const auto& [name, values] : result.samples) samples[name] = json::array(values.begin(), values.end());
+  json::object distributions;
+  for (const auto& [name, distribution] : result.distributions) {
+    json::array buckets;
+    for (const auto& [bound, count] : distribution) buckets.push_back(json::array{bound, count});
+    distributions[name] = std::move(buckets);
+  }
+  const json::object all{
+      {"figures", figures}, {"samples", samples}, {"distributions", distributions}, {"note", result.note}};
+  write_all(report_fd(), json::serialize(all) + '\n');
 }
 
 void report_failure(std::string_view reason) {
-  write_all(report_fd(), fmt::format("{}{}\n", failure_mark, reason));
+  if (report_once()) write_all(report_fd(), json::serialize(json::object{{"failure", reason}}) + '\n');
 }
 
 std::string machine() {

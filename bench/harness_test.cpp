@@ -5,7 +5,6 @@
 #include <cstdlib>
 
 #include "probes.hpp"
-#include "report.hpp"
 
 namespace fulmar::bench {
 namespace {
@@ -61,26 +60,6 @@ TEST(AllocationCounter, counts_malloc_and_new_only_while_enabled) {
   void* volatile uncounted = std::malloc(100);
   EXPECT_EQ(AllocationCounter::count() - before, 2u);
   std::free(uncounted);
-}
-
-TEST(Table, shows_medians_and_how_many_times_better_ours_is) {
-  const auto row = [](const char* library, double rate, double cost) {
-    return Row{.library = library,
-               .version = "1",
-               .messages_per_s = rate,
-               .cpu_s_per_million = cost,
-               .allocations_per_message = cost > 1 ? 6.0 : 0.0};
-  };
-  const Cell ours{{row("ours", 100, 1), row("ours", 5'000'000, 1), row("ours", 6'000'000, 1)}};
-  const Cell theirs{{row("theirs", 1'000'000, 3)}};
-  EXPECT_EQ(ours.median().messages_per_s, 5'000'000);
-  const std::vector<Cell> cells{ours, theirs};
-  const auto text = table(cells, "ours");
-  EXPECT_NE(text.find("5 000 000"), text.npos) << text;
-  EXPECT_NE(text.find("100-6 000 000"), text.npos) << text;
-  EXPECT_NE(text.find("x 5 "), text.npos) << text;
-  EXPECT_NE(text.find("x 3 "), text.npos) << text;
-  EXPECT_NE(text.find("none"), text.npos) << text;
 }
 
 }  // namespace

@@ -9,8 +9,10 @@
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <string>
 #include <utility>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -84,6 +86,17 @@ double peak_rss_bytes() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_maxrss) * 1024;
+}
+
+Memory memory_now() {
+  Memory memory;
+  std::ifstream file("/proc/self/smaps_rollup");
+  for (std::string line; std::getline(file, line);) {
+    const auto value = [&] { return std::strtod(line.c_str() + 4, nullptr) * 1024; };  // "Rss:   1234 kB"
+    if (line.starts_with("Rss:")) memory.rss_bytes = value();
+    if (line.starts_with("Pss:")) memory.pss_bytes = value();
+  }
+  return memory;
 }
 
 bool AllocationCounter::available() { return FULMAR_BENCH_COUNTS_ALLOCATIONS != 0; }

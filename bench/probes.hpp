@@ -20,6 +20,13 @@ namespace fulmar::bench {
 double cpu_seconds();  // of this process: user and system, all threads
 double peak_rss_bytes();
 
+// Of this process, now: what is in memory, and the same with pages that n processes share counted as 1/n.
+struct Memory {
+  double rss_bytes = 0;
+  double pss_bytes = 0;
+};
+Memory memory_now();
+
 class AllocationCounter {
  public:
   static bool available();

@@ -1,18 +1,18 @@
 #include "fulmar/client.hpp"
 
-#include <pthread.h>
-#include <signal.h>
+#include <unistd.h>
 
+#include <array>
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
 
-#include <boost/asio/io_context.hpp>
-
 #include "client/connection.hpp"
 #include "client/dispatcher.hpp"
 #include "client/handler_table.hpp"
+#include "client/outgoing_properties.hpp"
+#include "client/runtime.hpp"
 #include "fulmar/mqtt/record.hpp"
 #include "fulmar/mqtt/topic.hpp"
 #include "net/endpoint.hpp"
@@ -20,7 +20,6 @@
 
 namespace fulmar {
 
-namespace asio = boost::asio;
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
@@ -30,22 +29,6 @@ namespace {
 constexpr std::size_t inline_payload_max = std::size_t{64} << 10;
 // [MQTT5 1.5.5]: the greatest remaining length.
 constexpr std::size_t remaining_length_max = 268'435'455;
-
-// Threads started within its life take no signals: those are for the program's own threads.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_{};
-};
 
 ClientConfig valid(ClientConfig config) {
   std::string all;
@@ -74,11 +57,14 @@ std::unique_ptr<Connection::Command> command(Function function) {
 
 class Client::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  explicit Impl(ClientConfig config)
+  Impl(ClientConfig config, std::shared_ptr<Runtime::Impl> shared)
       : config_(valid(std::move(config))),
+        owns_runtime_(!shared),
+        runtime_(shared ? std::move(shared) : std::make_shared<Runtime::Impl>(Runtime::Options{})),
         outbox_(config_.outbox_bytes, config_.outbox_messages),
+        loop_(runtime_->assign_loop()),
         dispatcher_(config_.inbound_bytes, table_, [this] { connection_.wake(); }),
-        connection_(context_, config_, endpoints_of(config_), outbox_, dispatcher_, counters_,
+        connection_(loop_, config_, endpoints_of(config_), outbox_, dispatcher_, counters_,
                     [this](const StateChange& change) { tell(change); }) {}
 
   ~Impl() {
@@ -88,16 +74,25 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
 
   void start() {
     const std::lock_guard lock(life_);
-    if (started_ || shut_down_) return;
-    started_ = true;
-    const SignalsBlocked blocked;
-    dispatcher_.start(shared_from_this());
-    io_thread_ = std::thread([this] {
-      pthread_setname_np(pthread_self(), "fulmar-io");
-      connection_.start();
-      context_.run();
-    });
+    if (life_stage_ == Stage::ending || in_forked_child()) return;
+    if (life_stage_ != Stage::running) {
+      owner_ = getpid();
+      outbox_.reopen();
+      loop_.start();
+      loop_.post([this] { dispatcher_.start(shared_from_this()); });
+      life_stage_ = Stage::running;
+    }
+    loop_.post([this] { connection_.start(); });
   }
+
+  void disconnect() {
+    const std::lock_guard lock(life_);
+    if (life_stage_ != Stage::running || in_forked_child()) return;
+    loop_.post([this] { connection_.disconnect(); });
+  }
+
+  // The threads stay with the parent: their descriptors are shared, and what is destroyed here would end its connection.
+  bool in_forked_child() const { return owner_ != 0 && owner_ != getpid(); }
 
   Result<void> connect(milliseconds timeout) {
     start();
@@ -126,26 +121,31 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   ShutdownReport shutdown(milliseconds deadline) {
+    if (in_forked_child()) return report();
     const auto until = Clock::now() + deadline;
-    outbox_.close();
     std::unique_lock ending(ending_, std::defer_lock);
     if (!dispatcher_.on_thread()) {
       ending.lock();
     } else if (!ending.try_lock()) {
       return report();  // another thread is at it, and waits for the handler that called this
     }
-    bool started = false;
+    bool running = false;
     {
       const std::lock_guard lock(life_);
-      if (std::exchange(shut_down_, true)) return report();
-      started = started_;
+      if (life_stage_ == Stage::ended) return report();
+      running = life_stage_ == Stage::running;
+      life_stage_ = Stage::ending;
     }
-    if (started) {
-      flush(deadline);
+    outbox_.close();
+    if (running) {
+      if (connection_.state() != ConnectionState::disconnected) flush(deadline);
       const auto left = std::chrono::duration_cast<milliseconds>(until - Clock::now());
       const auto goodbye = std::max(left, milliseconds(200));
-      connection_.post(command([goodbye](Connection& connection) { connection.stop(goodbye); }));
-      io_thread_.join();
+      auto finished = std::make_shared<Waiter>();
+      finished->kind = Waiter::For::finish;
+      loop_.post([this, goodbye, finished] { connection_.stop(goodbye, finished); });
+      wait_for_completion(*finished, Clock::time_point::max());
+      if (owns_runtime_) runtime_->stop();
     } else {
       connection_.end_unstarted();
       dispatcher_.start(shared_from_this());  // for the delivery handlers of what was published
@@ -153,57 +153,35 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     drop_waiting();
     dispatcher_.stop();
     dispatcher_.join();
+    const std::lock_guard lock(life_);
+    life_stage_ = Stage::ended;
     return report();
   }
 
   Result<MessageId> publish(std::string_view topic, BytesView payload, const PublishOptions& options,
                             DeliveryHandler handler) {
-    if (const auto error = mqtt::check_topic_name(topic); error != mqtt::TopicError::none) {
-      return bad_topic("topic", topic, error);
+    auto id = place(topic, payload, options, handler);
+    if (!id && id.error().code == Errc::outbox_full && config_.overflow == Overflow::block &&
+        !dispatcher_.on_thread()) {
+      id = place_when_there_is_room(topic, payload, options, handler);
     }
-    mqtt::RecordParts parts;
-    parts.topic = topic;
-    parts.payload = payload;
-    parts.qos = options.qos;
-    parts.retain = options.retain;
-    if (options.message_expiry) {
-      if (options.message_expiry->count() < 0 || options.message_expiry->count() >= mqtt::no_expiry) {
-        return fail(Errc::invalid_config, "message expiry of " +
-                                              std::to_string(options.message_expiry->count()) +
-                                              " s is out of range; expected 0 to 4294967294");
-      }
-      parts.expiry_s = static_cast<std::uint32_t>(options.message_expiry->count());
-      parts.accepted_ns = Clock::now().time_since_epoch().count();
-    }
-    // Fixed header, topic length, identifier, and properties with the expiry take at most 17 bytes more.
-    const std::size_t packet = topic.size() + payload.size() + 17;
-    if (packet > remaining_length_max || topic.size() + payload.size() > connection_.server_packet_max()) {
-      return too_large(packet, "the largest packet of MQTT or of this server");
-    }
-    const bool by_reference =
-        payload.size() > inline_payload_max || payload.size() + topic.size() > outbox_.block_max() / 2;
-    const std::size_t size = mqtt::RecordView::size_for(topic.size(), 0, payload.size(), by_reference);
-    if (size > outbox_.block_max() || (by_reference && payload.size() > config_.outbox_bytes)) {
-      return too_large(packet, "the outbox; raise outbox_bytes (MQTT_OUTBOX_BYTES)");
-    }
-    if (by_reference && !share(payload, parts)) return overflow(std::move(handler));
+    if (id) wake_after_publish();
+    return id;
+  }
 
-    std::uint64_t sequence = 0;
-    std::byte* block = outbox_.try_reserve(size, &sequence);
-    if (!block) {
-      if (parts.shared) parts.shared->release();
-      return overflow(std::move(handler));
+  BatchResult publish(std::span<const OutgoingMessage> messages) {
+    BatchResult result;
+    for (const auto& message : messages) {
+      DeliveryHandler none;
+      auto id = place(message.topic, message.payload, message.options, none);
+      if (!id) {
+        result.error = std::move(id.error());
+        break;
+      }
+      if (result.accepted++ == 0) result.first = *id;
     }
-    if (handler) {
-      auto item = std::make_unique<DeliveryItem>();
-      item->handler = std::move(handler);
-      parts.token = reinterpret_cast<std::uint64_t>(item.release());
-    }
-    parts.sequence = sequence;
-    mqtt::write_record(block, parts);
-    outbox_.commit(block, size);
-    if (config_.wakeup.lazy_interval.count() == 0) connection_.publisher_wake();
-    return sequence;
+    if (result.accepted > 0) wake_after_publish();
+    return result;
   }
 
   std::uint64_t subscribe(std::string_view filter, MessageHandler handler, const SubscribeOptions& options,
@@ -235,7 +213,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
 
   void set_log_sink(LogSink sink) {
     const std::lock_guard lock(life_);
-    if (!started_) dispatcher_.set_log_sink(std::move(sink));
+    if (life_stage_ != Stage::running) dispatcher_.set_log_sink(std::move(sink));
   }
 
   ConnectionState state() const { return connection_.state(); }
@@ -244,23 +222,36 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     Metrics m;
     const auto get = [](const Counters::Counter& counter) { return counter.load(std::memory_order_relaxed); };
     m.sent = get(counters_.sent);
+    m.resent = get(counters_.resent);
     m.acknowledged = get(counters_.acknowledged);
     m.refused = get(counters_.refused);
     m.expired = get(counters_.expired);
-    m.dropped = dropped();
+    m.dropped_overflow = get(counters_.dropped_overflow) + dropped_overflow_.load(std::memory_order_relaxed);
+    m.dropped_offline = dropped_offline_.load(std::memory_order_relaxed);
+    m.dropped_shutdown = get(counters_.dropped_shutdown);
+    m.dropped = m.dropped_overflow + m.dropped_offline + m.dropped_shutdown;
     m.received = get(counters_.received);
     m.handled = dispatcher_.handled();
     m.handler_errors = dispatcher_.handler_errors();
     m.connects = get(counters_.connects);
-    m.disconnects = get(counters_.disconnects);
+    m.disconnects_by_server = get(counters_.disconnects_by_server);
+    m.disconnects_by_network = get(counters_.disconnects_by_network);
+    m.disconnects_by_timeout = get(counters_.disconnects_by_timeout);
+    m.disconnects_by_violation = get(counters_.disconnects_by_violation);
+    m.disconnects = m.disconnects_by_server + m.disconnects_by_network + m.disconnects_by_timeout +
+                    m.disconnects_by_violation;
     m.reconnect_attempts = get(counters_.reconnect_attempts);
+    m.attempts_refused = get(counters_.attempts_refused);
+    m.protocol_violations = get(counters_.protocol_violations);
+    m.answers_ignored = get(counters_.answers_ignored);
     m.bytes_in = get(counters_.bytes_in);
     m.bytes_out = get(counters_.bytes_out);
+    m.round_trip = std::chrono::microseconds(get(counters_.round_trip_us));
     m.in_flight = get(counters_.in_flight);
     m.outbox_messages = outbox_.depth();
     m.outbox_bytes = outbox_.bytes() + shared_bytes_.load(std::memory_order_relaxed);
     // Last, so that what has an outcome was accepted, and `waiting` is never negative.
-    m.accepted = outbox_.pushed() + dropped_at_publish_.load(std::memory_order_relaxed);
+    m.accepted = outbox_.pushed() + dropped_at_publish();
     m.waiting = m.accepted - m.acknowledged - m.refused - m.expired - m.dropped;
     return m;
   }
@@ -274,9 +265,103 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   }
 
  private:
+  enum class Stage : std::uint8_t { created, running, ending, ended };
+
   static std::unexpected<Error> too_large(std::size_t size, const std::string& bound) {
     return fail(Errc::payload_too_large,
                 "a packet of " + std::to_string(size) + " bytes is larger than " + bound);
+  }
+
+  // publish() without waking anybody.
+  Result<MessageId> place(std::string_view topic, BytesView payload, const PublishOptions& options,
+                          DeliveryHandler& handler) {
+    if (const auto error = mqtt::check_topic_name(topic); error != mqtt::TopicError::none) {
+      return bad_topic("topic", topic, error);
+    }
+    mqtt::RecordParts parts;
+    parts.topic = topic;
+    parts.payload = payload;
+    parts.qos = options.qos;
+    parts.retain = options.retain;
+    if (options.message_expiry) {
+      if (options.message_expiry->count() < 0 || options.message_expiry->count() >= mqtt::no_expiry) {
+        return fail(Errc::invalid_config, "message expiry of " +
+                                              std::to_string(options.message_expiry->count()) +
+                                              " s is out of range; expected 0 to 4294967294");
+      }
+      parts.expiry_s = static_cast<std::uint32_t>(options.message_expiry->count());
+      parts.accepted_ns = Clock::now().time_since_epoch().count();
+    }
+    const auto server = connection_.server();
+    OutgoingProperties properties;
+    if (OutgoingProperties::any(options)) {
+      if (config_.protocol == ProtocolVersion::v3_1_1 || !server.v5) {
+        return fail(Errc::not_supported_by_server,
+                    "content type, response topic, correlation data, user properties and payload format need "
+                    "MQTT 5.0; this connection speaks 3.1.1");
+      }
+      if (auto written = properties.write(options); !written) return std::unexpected(written.error());
+      parts.properties = properties.encoded();
+    }
+    if (options.qos > server.maximum_qos) {
+      return fail(Errc::not_supported_by_server, "QoS " + std::to_string(static_cast<int>(options.qos)) +
+                                                     " is more than this server takes (" +
+                                                     std::to_string(static_cast<int>(server.maximum_qos)) +
+                                                     ")");
+    }
+    if (options.retain && !server.retain_available) {
+      return fail(Errc::not_supported_by_server, "this server does not take retained messages");
+    }
+    // Fixed header, topic length, identifier, and the length of the properties with the expiry take at most 20 bytes more.
+    const std::size_t content = topic.size() + parts.properties.size() + payload.size();
+    const std::size_t packet = content + 20;
+    if (packet > remaining_length_max || content > server.packet_max) {
+      return too_large(packet, "the largest packet of MQTT or of this server");
+    }
+    if (options.qos == QoS::at_most_once && config_.offline_qos0 == OfflineQos0::drop && !server.connected) {
+      return drop_at_once(dropped_offline_, handler);
+    }
+    const bool by_reference = payload.size() > inline_payload_max || content > outbox_.block_max() / 2;
+    const std::size_t size =
+        mqtt::RecordView::size_for(topic.size(), parts.properties.size(), payload.size(), by_reference);
+    if (size > outbox_.block_max() || (by_reference && payload.size() > config_.outbox_bytes)) {
+      return too_large(packet, "the outbox; raise outbox_bytes (MQTT_OUTBOX_BYTES)");
+    }
+    if (by_reference && !share(payload, parts)) return overflow(handler);
+
+    std::uint64_t sequence = 0;
+    std::byte* block = outbox_.try_reserve(size, &sequence);
+    if (!block) {
+      if (parts.shared) parts.shared->release();
+      return overflow(handler);
+    }
+    if (handler) {
+      auto item = std::make_unique<DeliveryItem>();
+      item->handler = std::move(handler);
+      parts.token = reinterpret_cast<std::uint64_t>(item.release());
+    }
+    parts.sequence = sequence;
+    mqtt::write_record(block, parts);
+    outbox_.commit(block, size);
+    return sequence;
+  }
+
+  Result<MessageId> place_when_there_is_room(std::string_view topic, BytesView payload,
+                                             const PublishOptions& options, DeliveryHandler& handler) {
+    const auto until = Clock::now() + config_.block_timeout;
+    for (;;) {
+      connection_.publisher_wake();
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      auto id = place(topic, payload, options, handler);
+      if (id || id.error().code != Errc::outbox_full || Clock::now() >= until) return id;
+    }
+  }
+
+  void wake_after_publish() {
+    if (config_.wakeup.lazy_interval.count() == 0) connection_.publisher_wake();
+    if (config_.overflow == Overflow::drop_oldest && outbox_.bytes() > outbox_.capacity_bytes() / 4 * 3) {
+      connection_.wake();  // to make room
+    }
   }
 
   // Copies a large payload once and counts it against the outbox until its last owner lets go of it.
@@ -294,14 +379,18 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     return true;
   }
 
-  Result<MessageId> overflow(DeliveryHandler handler) {
+  Result<MessageId> overflow(DeliveryHandler& handler) {
     if (outbox_.closed()) return fail(Errc::shutting_down, "the client was shut down");
     if (config_.overflow == Overflow::reject || config_.overflow == Overflow::block) {
       return fail(Errc::outbox_full,
                   "the outbox is full: " + std::to_string(outbox_.depth()) + " messages, " +
                       std::to_string(outbox_.bytes() + shared_bytes_.load()) + " bytes wait");
     }
-    dropped_at_publish_.fetch_add(1, std::memory_order_relaxed);
+    return drop_at_once(dropped_overflow_, handler);
+  }
+
+  MessageId drop_at_once(std::atomic<std::uint64_t>& counter, DeliveryHandler& handler) {
+    counter.fetch_add(1, std::memory_order_relaxed);
     if (handler) {
       auto item = std::make_unique<DeliveryItem>();
       item->handler = std::move(handler);
@@ -312,25 +401,31 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   ShutdownReport report() const {
-    return {counters_.acknowledged.load(std::memory_order_relaxed), dropped()};
+    return {counters_.acknowledged.load(std::memory_order_relaxed),
+            counters_.dropped_shutdown.load(std::memory_order_relaxed) +
+                counters_.dropped_overflow.load(std::memory_order_relaxed) + dropped_at_publish()};
   }
 
-  std::uint64_t dropped() const {
-    return counters_.dropped.load(std::memory_order_relaxed) +
-           dropped_at_publish_.load(std::memory_order_relaxed);
+  std::uint64_t dropped_at_publish() const {
+    return dropped_overflow_.load(std::memory_order_relaxed) +
+           dropped_offline_.load(std::memory_order_relaxed);
   }
 
   bool wait(const std::shared_ptr<Waiter>& waiter, milliseconds timeout) {
     const auto until = Clock::now() + timeout;
     connection_.post(command([waiter](Connection& connection) { connection.add_waiter(waiter); }));
-    while (!waiter->done.load(std::memory_order_seq_cst)) {
-      waiter->bell.announce();
-      if (waiter->done.load(std::memory_order_seq_cst)) break;
+    return wait_for_completion(*waiter, until);
+  }
+
+  static bool wait_for_completion(Waiter& waiter, Clock::time_point until) {
+    while (!waiter.done.load(std::memory_order_seq_cst)) {
+      waiter.bell.announce();
+      if (waiter.done.load(std::memory_order_seq_cst)) break;
       if (Clock::now() >= until) {
-        waiter->abandoned.store(true, std::memory_order_relaxed);
+        waiter.abandoned.store(true, std::memory_order_relaxed);
         return false;
       }
-      waiter->bell.sleep_until(until);
+      waiter.bell.sleep_until(until);
     }
     return true;
   }
@@ -340,7 +435,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     outbox_.close();
     for (auto block = outbox_.front(); !block.empty(); block = outbox_.front()) {
       const mqtt::RecordView record(block.data());
-      Counters::add(counters_.dropped);
+      Counters::add(counters_.dropped_shutdown);
       if (const auto token = record.header().token) {
         auto item = DeliveryItem::of(token);
         item->delivery = {record.header().sequence, Delivery::Outcome::dropped, 0};
@@ -364,20 +459,22 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   static constexpr MessageId no_message_id = ~MessageId{0};
 
   const ClientConfig config_;
+  const bool owns_runtime_;  // no other client is on it
+  const std::shared_ptr<Runtime::Impl> runtime_;
   Counters counters_;
-  std::atomic<std::uint64_t> dropped_at_publish_{0};
+  std::atomic<std::uint64_t> dropped_overflow_{0};  // by publish() itself
+  std::atomic<std::uint64_t> dropped_offline_{0};
   std::atomic<std::size_t> shared_bytes_{0};  // of payloads that travel by reference
   outbox::Ring outbox_;
   HandlerTable table_;
-  asio::io_context context_{1};
+  EventLoop& loop_;
   Dispatcher dispatcher_;
   Connection connection_;
 
-  std::mutex life_;    // started_, shut_down_; never held while waiting
+  std::mutex life_;    // life_stage_; never held while waiting, never taken by the runtime's threads
   std::mutex ending_;  // held through shutdown(), which one thread does
-  bool started_ = false;
-  bool shut_down_ = false;
-  std::thread io_thread_;
+  Stage life_stage_ = Stage::created;
+  std::atomic<pid_t> owner_{0};  // the process that started it
 
   mutable std::mutex users_;  // users' threads and the dispatch thread only
   StateChange last_change_;
@@ -416,12 +513,21 @@ void Subscription::unsubscribe() {
 
 void Subscription::detach() { state_.reset(); }
 
-Client::Client(ClientConfig config) : impl_(std::make_shared<Impl>(std::move(config))) {}
-Client::~Client() { impl_->shutdown(std::chrono::seconds(1)); }
+Client::Client(ClientConfig config) : impl_(std::make_shared<Impl>(std::move(config), nullptr)) {}
+Client::Client(ClientConfig config, Runtime& runtime)
+    : impl_(std::make_shared<Impl>(std::move(config), runtime.impl_)) {}
+Client::~Client() {
+  if (impl_->in_forked_child()) {
+    new std::shared_ptr<Impl>(std::move(impl_));  // left alone on purpose
+    return;
+  }
+  impl_->shutdown(std::chrono::seconds(1));
+}
 
 void Client::start() { impl_->start(); }
 Result<void> Client::connect(milliseconds timeout) { return impl_->connect(timeout); }
 ShutdownReport Client::shutdown(milliseconds deadline) { return impl_->shutdown(deadline); }
+void Client::disconnect() { impl_->disconnect(); }
 bool Client::flush(milliseconds deadline) { return impl_->flush(deadline); }
 ConnectionState Client::state() const { return impl_->state(); }
 bool Client::wait_for(ConnectionState state, milliseconds timeout) const {
@@ -442,6 +548,8 @@ Result<MessageId> Client::publish(std::string_view topic, BytesView payload, con
                                   DeliveryHandler handler) {
   return impl_->publish(topic, payload, options, std::move(handler));
 }
+
+BatchResult Client::publish(std::span<const OutgoingMessage> messages) { return impl_->publish(messages); }
 
 Result<Subscription> Client::subscribe(std::string_view filter, MessageHandler handler,
                                        const SubscribeOptions& options, GrantedHandler granted) {
