@@ -28,6 +28,8 @@ class EnvelopeReader::Handler {
 
   bool on_document_begin(Ec&) { return true; }
   bool on_document_end(Ec& ec) {
+    to_.has_correlate_ = seen(Field::correlate);
+    to_.has_reply_to_ = seen(Field::reply_to);
     constexpr std::array needed{Field::id, Field::type, Field::data};
     for (const auto field : needed)
       if (!seen(field)) return wrong(field, "is missing", ec);
@@ -286,6 +288,19 @@ Result<std::string> write_envelope(const EnvelopeParts& parts) {
                                             " bytes; at most " + std::to_string(Envelope::size_max) +
                                             " may be");
   }
+  return out;
+}
+
+std::string with_member(std::string_view json, std::string_view name, std::string_view text) {
+  const auto inside = json.find('{') + 1;
+  std::string out;
+  out.reserve(json.size() + name.size() + text.size() + 8);
+  out += json.substr(0, inside);
+  append_json_text(out, name);
+  out += ':';
+  append_json_text(out, text);
+  out += ',';
+  out += json.substr(inside);
   return out;
 }
 

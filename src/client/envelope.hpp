@@ -32,6 +32,9 @@ struct EnvelopeParts {
 // As Envelope::to_json().
 Result<std::string> write_envelope(const EnvelopeParts& parts);
 
+// `json`, an object with at least one member, with another one in front and otherwise as it is.
+std::string with_member(std::string_view json, std::string_view name, std::string_view text);
+
 // Reads envelopes one after another and keeps its memory.
 class EnvelopeReader {
  public:
@@ -45,6 +48,9 @@ class EnvelopeReader {
   Envelope& envelope() { return envelope_; }
   // data.seq where it is written as an integer of 64 bits.
   const std::optional<std::string>& sequence() const { return sequence_; }
+  // Was the key there, whatever it held?
+  bool has_correlate() const { return has_correlate_; }
+  bool has_reply_to() const { return has_reply_to_; }
   // After read() said no.
   Error error() const;
 
@@ -56,6 +62,8 @@ class EnvelopeReader {
   JsonRewriter rewriter_;
   Envelope envelope_;
   std::optional<std::string> sequence_;
+  bool has_correlate_ = false;
+  bool has_reply_to_ = false;
   std::string pieces_;  // of a string or key that the parser gives in parts
   // What is wrong with which key, or, without a key, with the whole.
   std::string_view fault_;

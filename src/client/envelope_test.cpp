@@ -164,6 +164,20 @@ TEST(Envelope, has_a_sequence_only_where_data_seq_is_written_as_an_integer) {
   }
 }
 
+TEST(Envelope, takes_another_member_and_keeps_all_that_it_had) {
+  const auto more = with_member(R"(  {"id":"1","type":"t","ts":1,"data":{},"x":[1.50]})", "reply_to", "a\"b");
+  EXPECT_EQ(more, R"(  {"reply_to":"a\"b","id":"1","type":"t","ts":1,"data":{},"x":[1.50]})");
+  EXPECT_EQ(Envelope::parse(more)->reply_to, "a\"b");
+}
+
+TEST(Envelope, knows_which_keys_were_there_whatever_they_held) {
+  EnvelopeReader reader(JsonStyle::compact);
+  ASSERT_TRUE(reader.read(R"({"id":"1","type":"t","ts":1,"data":{},"reply_to":null,"correlate":""})"));
+  EXPECT_TRUE(reader.has_reply_to() && reader.has_correlate());
+  ASSERT_TRUE(reader.read(R"({"id":"1","type":"t","ts":1,"data":{"reply_to":1,"correlate":2}})"));
+  EXPECT_FALSE(reader.has_reply_to() || reader.has_correlate());
+}
+
 TEST(Envelope, seconds_are_exact_to_the_microsecond) {
   EXPECT_EQ(seconds_of(WallTime(std::chrono::microseconds(1'700'000'000'123'456))), 1'700'000'000.123456);
 }
