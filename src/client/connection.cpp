@@ -11,7 +11,7 @@
 
 #include <boost/asio/post.hpp>
 
-#include "net/tcp_transport.hpp"
+#include "net/make_transport.hpp"
 
 namespace fulmar {
 
@@ -182,17 +182,21 @@ void Connection::attempt() {
   phase_ = Phase::resolving;
   attempt_deadline_ = Clock::now() + config_.connect_timeout;
   Counters::add(counters_.reconnect_attempts, was_connected_ ? 1 : 0);
-  resolver_.resolve(endpoint().host, endpoint().port, [this](Result<net::Resolver::Addresses> addresses) {
-    if (!addresses) {
-      attempt_failed(addresses.error().message, {}, false);
-    } else {
-      phase_ = Phase::opening;
-      net::Transport::Listener& listener = *this;
-      transport_ = std::make_unique<net::TcpTransport>(context_.get_executor(), listener);
-      transport_->open(std::move(*addresses));
-    }
-    turn();
-  });
+  const auto open = [this](net::Resolver::Addresses addresses) {
+    phase_ = Phase::opening;
+    transport_ = net::make_transport(context_.get_executor(), endpoint(), config_.tls, *this);
+    transport_->open(std::move(addresses));
+  };
+  if (endpoint().is_local()) return open({});
+  resolver_.resolve(endpoint().host, endpoint().port,
+                    [this, open](const Result<net::Resolver::Addresses>& addresses) {
+                      if (addresses) {
+                        open(*addresses);
+                      } else {
+                        attempt_failed(addresses.error().message, {}, false);
+                      }
+                      turn();
+                    });
 }
 
 void Connection::on_open(const std::string& peer) {
