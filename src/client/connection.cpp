@@ -9,7 +9,7 @@
 #include <boost/asio/post.hpp>
 
 #include "client/reasons.hpp"
-#include "net/tcp_transport.hpp"
+#include "net/make_transport.hpp"
 
 namespace fulmar {
 
@@ -136,17 +136,21 @@ void Connection::attempt() {
   phase_ = Phase::resolving;
   attempt_deadline_ = Clock::now() + config_.connect_timeout;
   Counters::add(counters_.reconnect_attempts, was_connected_ ? 1 : 0);
-  resolver_.resolve(endpoint().host, endpoint().port, [this](Result<net::Resolver::Addresses> addresses) {
-    if (!addresses) {
-      attempt_failed(addresses.error().message, {}, false);
-    } else {
-      phase_ = Phase::opening;
-      net::Transport::Listener& listener = *this;
-      transport_ = std::make_unique<net::TcpTransport>(loop_.context().get_executor(), listener);
-      transport_->open(std::move(*addresses));
-    }
-    turn();
-  });
+  const auto open = [this](net::Resolver::Addresses addresses) {
+    phase_ = Phase::opening;
+    transport_ = net::make_transport(loop_.context().get_executor(), endpoint(), config_.tls, *this);
+    transport_->open(std::move(addresses));
+  };
+  if (endpoint().is_local()) return open({});
+  resolver_.resolve(endpoint().host, endpoint().port,
+                    [this, open](const Result<net::Resolver::Addresses>& addresses) {
+                      if (addresses) {
+                        open(*addresses);
+                      } else {
+                        attempt_failed(addresses.error().message, {}, false);
+                      }
+                      turn();
+                    });
 }
 
 void Connection::on_open(const std::string& peer) {
@@ -254,13 +258,14 @@ void Connection::link_down(const std::string& why, std::optional<std::uint8_t> r
 
 // Several references are tried in their order [MQTT5 4.11].
 void Connection::follow(mqtt::ReasonCode reason, std::string_view server_reference) {
-  if (!config_.follow_redirects || redirections_ >= redirections_max) return;
+  if (!config_.follow_redirects || endpoint().is_local() || redirections_ >= redirections_max) return;
   if (reason != mqtt::ReasonCode::use_another_server && reason != mqtt::ReasonCode::server_moved) return;
   const auto from = endpoint();
   std::vector<net::Endpoint> found;
   while (!server_reference.empty()) {
     const auto end = std::min(server_reference.find(' '), server_reference.size());
-    if (auto to = net::parse_url("mqtt://" + std::string(server_reference.substr(0, end)))) {
+    if (auto to = net::parse_url(std::string(net::to_string(from.scheme)) + "://" +
+                                 std::string(server_reference.substr(0, end)) + from.path)) {
       to->username = from.username;
       to->password = from.password;
       found.push_back(std::move(*to));
