@@ -90,7 +90,8 @@ Connection::Connection(EventLoop& loop, const ClientConfig& config, std::vector<
       backoff_({config.reconnect_min_delay, config.reconnect_max_delay, stable_after}, random_seed()),
       on_state_change_(std::move(on_state_change)),
       wake_stream_(loop.context()),
-      timer_(loop.context()) {}
+      timer_(loop.context()),
+      unacknowledged_(dispatcher.mailbox()) {}
 
 Connection::~Connection() {
   if (wake_stream_.is_open()) wake_stream_.release();  // it is the WakeEvent that closes it
@@ -187,8 +188,8 @@ bool Connection::closed_on_connect_of_v5() const {
 void Connection::linger() {
   if (lingering_) return;
   lingering_ = true;
+  set_aside_held();
   held_.reset();
-  unacknowledged_.clear();
   end_deadline_ = std::min(end_deadline_.value_or(Instant::max()), Clock::now() + linger_max);
   transport_->finish_sending();
   if (!reading_) transport_->read();
@@ -196,6 +197,7 @@ void Connection::linger() {
 }
 
 void Connection::drop_link() {
+  set_aside_held();
   resolver_.cancel();
   transport_.reset();
   attempt_deadline_.reset();
