@@ -1,7 +1,6 @@
 #include "probes.hpp"
 
 #include <fmt/format.h>
-#include <linux/perf_event.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -103,7 +102,7 @@ bool AllocationCounter::available() { return FULMAR_BENCH_COUNTS_ALLOCATIONS != 
 void AllocationCounter::enable(bool on) { counting.store(on, std::memory_order_relaxed); }
 std::uint64_t AllocationCounter::count() { return allocations.load(std::memory_order_relaxed); }
 
-Result<SyscallCounter> SyscallCounter::open() {
+Result<SyscallCounter> SyscallCounter::open(unsigned long flags) {
   std::uint64_t id = 0;
   for (const char* root : {"/sys/kernel/tracing", "/sys/kernel/debug/tracing"}) {
     std::ifstream file(fmt::format("{}/events/raw_syscalls/sys_enter/id", root));
@@ -121,7 +120,7 @@ Result<SyscallCounter> SyscallCounter::open() {
   attributes.config = id;
   attributes.inherit = 1;
   const auto fd =
-      static_cast<int>(::syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC));
+      static_cast<int>(::syscall(SYS_perf_event_open, &attributes, 0, -1, -1, flags));
   if (fd < 0) {
     return fail(Errc::io_error,
                 fmt::format("system calls are not counted: perf_event_open: {}; run as root or set "

@@ -10,6 +10,8 @@
 //
 // Thread-safety: the counters count every thread; control them from one.
 
+#include <linux/perf_event.h>
+
 #include <cstdint>
 #include <optional>
 
@@ -38,14 +40,19 @@ class SyscallCounter {
  public:
   // Counts from now on, in this thread and in all that it starts later: open it before a library starts its
   // threads.
-  static Result<SyscallCounter> open();
+  static Result<SyscallCounter> open() { return open(PERF_FLAG_FD_CLOEXEC); }
+  // As open(), for a program that this process starts later: it is counted as well, and may read its own count (64 bits,
+  // of this machine's order) from fd().
+  static Result<SyscallCounter> open_inherited() { return open(0); }
   ~SyscallCounter();
   SyscallCounter(SyscallCounter&& other) noexcept;
   SyscallCounter& operator=(SyscallCounter&&) = delete;
 
   std::uint64_t count() const;  // itself one system call, not counted before the next
+  int fd() const { return fd_; }
 
  private:
+  static Result<SyscallCounter> open(unsigned long flags);
   explicit SyscallCounter(int fd) : fd_(fd) {}
   int fd_;
 };

@@ -137,11 +137,12 @@ std::string number(double value) {
   return digits;
 }
 
-std::string ratio(double ours, double theirs, bool more_is_better) {
+std::string ratio(double ours, double theirs, Better better) {
+  if (better == Better::neither) return "";
   if (std::isnan(ours) || std::isnan(theirs)) return "-";
-  const double better = more_is_better ? ours / theirs : theirs / ours;
-  if (std::isnan(better)) return "=";                                        // 0 against 0
-  return std::isinf(better) ? "none" : fmt::format("x {}", number(better));  // ours costs nothing
+  const double times = better == Better::more ? ours / theirs : theirs / ours;
+  if (std::isnan(times)) return "=";                                        // 0 against 0
+  return std::isinf(times) ? "none" : fmt::format("x {}", number(times));  // ours costs nothing
 }
 
 std::string table(std::span<const Row> rows, std::span<const Column> columns, std::string_view ours) {
@@ -167,7 +168,7 @@ std::string table(std::span<const Row> rows, std::span<const Column> columns, st
     auto& ratios =
         lines.emplace_back(std::vector<std::string>{fmt::format("{} better than {}", ours, row.library)});
     for (const auto& column : columns) {
-      ratios.push_back(ratio(mine->median(column.figure), row.median(column.figure), column.more_is_better));
+      ratios.push_back(ratio(mine->median(column.figure), row.median(column.figure), column.better));
     }
   }
 

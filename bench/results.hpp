@@ -49,17 +49,20 @@ struct Results {
   std::vector<Row> rows{};
 };
 
+enum class Better : std::uint8_t { less, more, neither };
+
 struct Column {
   std::string figure;
   std::string heading;
-  bool more_is_better = false;
+  Better better = Better::less;
   double unit = 1;  // shown is the figure divided by it
 };
 
 // Three significant digits, thousands apart: "1 230 000", "45.1", "0.0041"; "-" when not measured.
 std::string number(double value);
-// "x 5": ours is five times faster, or costs a fifth; "none": ours costs nothing; "=": neither does.
-std::string ratio(double ours, double theirs, bool more_is_better);
+// "x 5": ours is five times faster, or costs a fifth; "none": ours costs nothing; "=": neither does;
+// empty where neither is better.
+std::string ratio(double ours, double theirs, Better better);
 
 // Rows of one configuration, `ours` (a library) compared with each other one: the medians, below them min-max, and per
 // rival how many times better ours is.

@@ -8,7 +8,7 @@
 namespace fulmar::bench {
 namespace {
 
-const std::vector<Column> columns{{"messages_per_s", "messages/s", true},
+const std::vector<Column> columns{{"messages_per_s", "messages/s", Better::more},
                                   {"cpu_s_per_million", "CPU s/M"},
                                   {"allocations_per_message", "alloc/msg"}};
 

@@ -81,25 +81,10 @@ def distribution(values):
     return sorted(buckets.items())
 
 
-class SyscallCounter:
-    """Of this process and its threads, from now on: the tracepoint that bench/probes.hpp tells of."""
-
-    def __init__(self):
-        self.fd = -1
-        try:
-            import ctypes
-            with open("/sys/kernel/tracing/events/raw_syscalls/sys_enter/id") as file:
-                tracepoint = int(file.read())
-            attributes = bytearray(112)  # perf_event_attr: type, size, config, ..., flags at 40
-            struct.pack_into("<IIQ", attributes, 0, 2, len(attributes), tracepoint)
-            struct.pack_into("<Q", attributes, 40, 1 << 1)  # inherit
-            buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
-            self.fd = ctypes.CDLL(None, use_errno=True).syscall(298, buffer, 0, -1, -1, 8)
-        except OSError:
-            pass
-
-    def count(self):
-        return struct.unpack("<Q", os.read(self.fd, 8))[0] if self.fd >= 0 else None
+def syscalls(parameters):
+    """System calls so far, counted by the kernel; None where it does not."""
+    fd = parameters.int("syscalls_fd")
+    return struct.unpack("=Q", os.read(fd, 8))[0] if fd else None
 
 
 class Client:
@@ -208,7 +193,6 @@ def outstanding_for(qos, window):
 
 def publish(parameters, counts=False):
     qos, window, seconds = parameters.int("qos"), parameters.int("window"), parameters.float("seconds")
-    syscalls = SyscallCounter() if counts else None
     client = Client(parameters.int("port"), window).wait_connected()
     traffic = Traffic(client, qos, parameters.int("payload"), parameters.int("outstanding") or outstanding_for(qos, window),
                       BURST_MESSAGES)
@@ -231,14 +215,14 @@ def publish(parameters, counts=False):
     traffic.drain()
     rate = (traffic.published - before) / (time.monotonic() - begin)
     count = parameters.int("messages") or max(1_000, int(rate * seconds))
-    cpu, calls, begin_ns = cpu_seconds(), syscalls and syscalls.count(), time.perf_counter_ns()
+    cpu, calls, begin_ns = cpu_seconds(), syscalls(parameters), time.perf_counter_ns()
     traffic.publish(count, 1e9)
     traffic.drain()
     if not counts:
         figures["messages_per_s"] = count / ((traffic.finished_ns - begin_ns) * 1e-9)
         figures["cpu_s_per_million"] = (cpu_seconds() - cpu) / count * 1e6
     elif calls is not None:
-        figures["syscalls_per_message"] = (syscalls.count() - calls) / count
+        figures["syscalls_per_message"] = (syscalls(parameters) - calls) / count
     return {"figures": figures}
 
 
@@ -257,15 +241,14 @@ def flood(client, parameters, seconds):
 
 def receive(parameters, counts=False):
     seconds = parameters.float("seconds")
-    syscalls = SyscallCounter() if counts else None
     client = Client(parameters.int("port"), 1_000).wait_connected()
     client.client.subscribe(RECEIVE_TOPIC, parameters.int("qos"))
     time.sleep(0.1)
     flood(client, parameters, seconds / 4)
-    cpu, calls = cpu_seconds(), syscalls and syscalls.count()
+    cpu, calls = cpu_seconds(), syscalls(parameters)
     count, began_ns, finished_ns = flood(client, parameters, seconds)
     if counts:
-        return {"figures": {"syscalls_per_message": (syscalls.count() - calls) / count} if calls is not None else {}}
+        return {"figures": {"syscalls_per_message": (syscalls(parameters) - calls) / count} if calls is not None else {}}
     return {"figures": {"messages_per_s": count / ((finished_ns - began_ns) * 1e-9),
                         "cpu_s_per_million": (cpu_seconds() - cpu) / count * 1e6}}
 

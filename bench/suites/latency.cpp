@@ -52,7 +52,7 @@ const std::array<Column, 5> columns{{
     {"caller_ns_p99", "p99 ns"},
     {"caller_ns_p999", "p99.9 ns"},
     {"caller_ns_max", "max ns"},
-    {"calls", "calls", true},
+    {"calls", "calls", Better::neither},
 }};
 
 // --- the child's half

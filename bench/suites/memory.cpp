@@ -22,10 +22,10 @@ namespace {
 
 using std::chrono::steady_clock;
 
-const std::array<Column, 2> client_columns{{{"rss_bytes_per_client", "RSS KiB a client", false, 1024},
-                                            {"pss_bytes_per_client", "PSS KiB a client", false, 1024}}};
+const std::array<Column, 2> client_columns{{{"rss_bytes_per_client", "RSS KiB a client", Better::less, 1024},
+                                            {"pss_bytes_per_client", "PSS KiB a client", Better::less, 1024}}};
 const std::array<Column, 3> waiting_columns{{{"bytes_per_message", "bytes a message"},
-                                             {"messages", "messages", true},
+                                             {"messages", "messages", Better::neither},
                                              {"ns_per_message", "ns a message"}}};
 
 Result<ChildReport> clients_scenario(const Parameters& parameters) {

@@ -33,7 +33,7 @@ constexpr std::uint64_t bursts_min = 3;
 constexpr std::uint64_t burst_messages_max = 400'000;
 
 const std::array<Column, 8> columns{{
-    {"messages_per_s", "messages/s", true},
+    {"messages_per_s", "messages/s", Better::more},
     {"cpu_s_per_million", "CPU s/M"},
     {"caller_ns_p50", "call p50 ns"},
     {"caller_ns_p99", "p99 ns"},

@@ -20,7 +20,7 @@ constexpr std::string_view topic = "bench/receive/topic1";
 constexpr auto stuck_time_limit = std::chrono::seconds(30);
 
 const std::array<Column, 4> columns{{
-    {"messages_per_s", "messages/s", true},
+    {"messages_per_s", "messages/s", Better::more},
     {"cpu_s_per_million", "CPU s/M"},
     {"allocations_per_message", "alloc/msg"},
     {"syscalls_per_message", "syscalls/msg"},

@@ -20,7 +20,7 @@ const std::array<Column, 6> columns{{
     {"start_us_max", "max us"},
     {"construct_us_p50", "construct p50 us"},
     {"construct_us_p99", "p99 us"},
-    {"starts", "starts", true},
+    {"starts", "starts", Better::neither},
 }};
 
 void add(Figures& figures, std::string_view name, const Histogram& histogram, const CallClock& clock) {

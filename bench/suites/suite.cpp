@@ -4,12 +4,22 @@
 
 #include <algorithm>
 #include <iostream>
+#include <optional>
+
+#include "probes.hpp"
 
 namespace fulmar::bench {
 
 bool Bench::run(Row& row, const Library& library, Parameters parameters, std::chrono::seconds time_limit) {
   sink.page().become(SinkBehaviour::acknowledge);  // whatever the last child left
   parameters.set("library", library.name).set("port", sink.port()).set("page", sink.page_fd());
+  std::optional<SyscallCounter> syscalls;  // a script cannot count its own
+  if (!library.command.empty() && parameters.text("scenario").ends_with("_counts")) {
+    if (auto opened = SyscallCounter::open_inherited()) {
+      syscalls.emplace(std::move(*opened));
+      parameters.set("syscalls_fd", syscalls->fd());
+    }
+  }
   const auto report = run_child(library.command, parameters.arguments(), time_limit,
                                 [&](std::string_view command) { return sink_control(sink.page(), command); });
   if (!report) {

@@ -9,7 +9,7 @@
 #include <boost/asio/post.hpp>
 
 #include "client/reasons.hpp"
-#include "net/tcp_transport.hpp"
+#include "net/make_transport.hpp"
 
 namespace fulmar {
 
@@ -25,6 +25,29 @@ constexpr auto goodbye_max = 1s;
 constexpr auto stable_after = 10s;
 constexpr unsigned redirections_max = 5;
 
+void set_will(mqtt::SessionConfig& session, const std::optional<WillMessage>& wanted) {
+  session.will.reset();
+  if (!wanted) return;
+  mqtt::Will will;
+  will.topic = wanted->topic;
+  const auto payload = as_bytes(wanted->payload);
+  will.payload.assign(payload.begin(), payload.end());
+  will.qos = wanted->qos;
+  will.retain = wanted->retain;
+  will.delay_s = static_cast<std::uint32_t>(wanted->delay.count());
+  will.properties.resize(wanted->content_type.size() + 16);
+  mqtt::PropertyWriter properties(will.properties);
+  if (wanted->message_expiry) {
+    properties.add(mqtt::PropertyId::message_expiry_interval,
+                   static_cast<std::uint32_t>(wanted->message_expiry->count()));
+  }
+  if (!wanted->content_type.empty()) {
+    properties.add(mqtt::PropertyId::content_type, wanted->content_type);
+  }
+  will.properties.resize(properties.size());
+  session.will = std::move(will);
+}
+
 mqtt::SessionConfig session_config(const ClientConfig& config) {
   mqtt::SessionConfig session;
   session.version = config.protocol;
@@ -35,26 +58,6 @@ mqtt::SessionConfig session_config(const ClientConfig& config) {
   session.receive_maximum = config.receive_maximum;
   session.max_inflight = config.max_inflight;
   session.maximum_packet_size = config.maximum_packet_size;
-  if (config.will) {
-    mqtt::Will will;
-    will.topic = config.will->topic;
-    const auto payload = as_bytes(config.will->payload);
-    will.payload.assign(payload.begin(), payload.end());
-    will.qos = config.will->qos;
-    will.retain = config.will->retain;
-    will.delay_s = static_cast<std::uint32_t>(config.will->delay.count());
-    will.properties.resize(config.will->content_type.size() + 16);
-    mqtt::PropertyWriter properties(will.properties);
-    if (config.will->message_expiry) {
-      properties.add(mqtt::PropertyId::message_expiry_interval,
-                     static_cast<std::uint32_t>(config.will->message_expiry->count()));
-    }
-    if (!config.will->content_type.empty()) {
-      properties.add(mqtt::PropertyId::content_type, config.will->content_type);
-    }
-    will.properties.resize(properties.size());
-    session.will = std::move(will);
-  }
   return session;
 }
 
@@ -88,6 +91,7 @@ Connection::Connection(EventLoop& loop, const ClientConfig& config, std::vector<
       subscriptions_(session_, dispatcher),
       resolver_(loop.context().get_executor()),
       backoff_({config.reconnect_min_delay, config.reconnect_max_delay, stable_after}, random_seed()),
+      vitals_(config, [this](const Vitals::Publication& publication) { return queue_own(publication); }),
       on_state_change_(std::move(on_state_change)),
       wake_stream_(loop.context()),
       timer_(loop.context()) {}
@@ -132,17 +136,21 @@ void Connection::attempt() {
   phase_ = Phase::resolving;
   attempt_deadline_ = Clock::now() + config_.connect_timeout;
   Counters::add(counters_.reconnect_attempts, was_connected_ ? 1 : 0);
-  resolver_.resolve(endpoint().host, endpoint().port, [this](Result<net::Resolver::Addresses> addresses) {
-    if (!addresses) {
-      attempt_failed(addresses.error().message, {}, false);
-    } else {
-      phase_ = Phase::opening;
-      net::Transport::Listener& listener = *this;
-      transport_ = std::make_unique<net::TcpTransport>(loop_.context().get_executor(), listener);
-      transport_->open(std::move(*addresses));
-    }
-    turn();
-  });
+  const auto open = [this](net::Resolver::Addresses addresses) {
+    phase_ = Phase::opening;
+    transport_ = net::make_transport(loop_.context().get_executor(), endpoint(), config_.tls, *this);
+    transport_->open(std::move(addresses));
+  };
+  if (endpoint().is_local()) return open({});
+  resolver_.resolve(endpoint().host, endpoint().port,
+                    [this, open](const Result<net::Resolver::Addresses>& addresses) {
+                      if (addresses) {
+                        open(*addresses);
+                      } else {
+                        attempt_failed(addresses.error().message, {}, false);
+                      }
+                      turn();
+                    });
 }
 
 void Connection::on_open(const std::string& peer) {
@@ -151,6 +159,7 @@ void Connection::on_open(const std::string& peer) {
   auto& session = session_.config();
   session.username = config_.username ? config_.username : endpoint().username;
   session.password = config_.password ? config_.password : endpoint().password;
+  set_will(session, vitals_.will(std::chrono::system_clock::now()));
   session_.connection_opened(Clock::now());
   turn();
 }
@@ -209,7 +218,13 @@ void Connection::drop_link() {
   loop_.buffers().give(std::move(tx_));
   rx_end_ = tx_begin_ = tx_end_ = 0;
   probe_.reset();
-  server_.store(ServerFacts{}.packed(), std::memory_order_relaxed);
+  left_ = false;
+  written_ = drained_ = 0;
+  vitals_.disconnected();
+  own_.clear();
+  ServerFacts next;  // the next server is expected to take all, in the version that was spoken last
+  next.v5 = session_.config().version == ProtocolVersion::v5;
+  server_.store(next.packed(), std::memory_order_relaxed);
   subscriptions_.link_lost();
 }
 
@@ -246,13 +261,14 @@ void Connection::link_down(const std::string& why, std::optional<std::uint8_t> r
 
 // Several references are tried in their order [MQTT5 4.11].
 void Connection::follow(mqtt::ReasonCode reason, std::string_view server_reference) {
-  if (!config_.follow_redirects || redirections_ >= redirections_max) return;
+  if (!config_.follow_redirects || endpoint().is_local() || redirections_ >= redirections_max) return;
   if (reason != mqtt::ReasonCode::use_another_server && reason != mqtt::ReasonCode::server_moved) return;
   const auto from = endpoint();
   std::vector<net::Endpoint> found;
   while (!server_reference.empty()) {
     const auto end = std::min(server_reference.find(' '), server_reference.size());
-    if (auto to = net::parse_url("mqtt://" + std::string(server_reference.substr(0, end)))) {
+    if (auto to = net::parse_url(std::string(net::to_string(from.scheme)) + "://" +
+                                 std::string(server_reference.substr(0, end)) + from.path)) {
       to->username = from.username;
       to->password = from.password;
       found.push_back(std::move(*to));
@@ -320,9 +336,16 @@ void Connection::disconnect() {
   end_deadline_ = Clock::now() + goodbye_max;
   take_acknowledgements();
   closing_why_ = "disconnected by the caller";
+  say_leaving();
+  publish_own();
   goodbye_ = true;
   session_.disconnect();
   turn();
+}
+
+void Connection::say_leaving() {
+  if (phase_ != Phase::up || goodbye_ || std::exchange(left_, true)) return;
+  vitals_.leaving(std::chrono::system_clock::now());
 }
 
 void Connection::go_idle(const std::string& why) {
@@ -346,6 +369,8 @@ void Connection::stop(std::chrono::milliseconds deadline, std::shared_ptr<Waiter
   if (phase_ == Phase::up) {
     take_acknowledgements();  // what handlers have returned from must not come again
     closing_why_ = "shut down";
+    say_leaving();
+    publish_own();
     goodbye_ = true;
     session_.disconnect();
     turn();

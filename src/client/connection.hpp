@@ -32,6 +32,7 @@
 #include "client/dispatcher.hpp"
 #include "client/event_loop.hpp"
 #include "client/subscription_requests.hpp"
+#include "client/vitals.hpp"
 #include "fulmar/client.hpp"
 #include "fulmar/mqtt/session.hpp"
 #include "net/endpoint.hpp"
@@ -137,6 +138,8 @@ class Connection final : private net::Transport::Listener {
   void start();
   // DISCONNECT and idleness; subscriptions, messages in flight and in the outbox are kept.
   void disconnect();
+  // Health `shutdown`, once on a link; it leaves before what is accepted from now on.
+  void say_leaving();
   // Says goodbye and gives everything up, at the latest after `deadline`; what has no outcome then is dropped. `finished` is
   // completed when the loop has nothing of this connection any more: it may then be destroyed, or started again.
   void stop(std::chrono::milliseconds deadline, std::shared_ptr<Waiter> finished);
@@ -185,6 +188,8 @@ class Connection final : private net::Transport::Listener {
   void take_commands();
   void take_acknowledgements();
   void make_room();
+  bool queue_own(const Vitals::Publication& publication);
+  void publish_own();
   void fill_and_write(Instant now);
   void pump();
   void handle(std::monostate) {}
@@ -222,6 +227,7 @@ class Connection final : private net::Transport::Listener {
   net::Resolver resolver_;
   std::unique_ptr<net::Transport> transport_;
   Backoff backoff_;
+  Vitals vitals_;
   std::function<void(const StateChange&)> on_state_change_;
 
   outbox::Handoff<Command> commands_;
@@ -259,6 +265,15 @@ class Connection final : private net::Transport::Listener {
   std::optional<std::uint8_t> closing_code_;
   Cause closing_cause_ = Cause::network;
   bool closing_for_good_ = false;  // the next attempt is not likely to do better
+
+  // Health and heartbeats on their way into the session, before the outbox: a backlog does not hold up signs of life. They
+  // are not counted as accepted messages.
+  using Block = std::unique_ptr<std::uint64_t[]>;  // 8-byte aligned, a record
+  std::deque<Block> own_;
+  bool left_ = false;     // say_leaving() was called on this link
+  std::uint64_t written_ = 0;  // bytes, on this link
+  std::uint64_t drained_ = 0;  // of them, had reached the peer's system when that was last looked at
+  Instant written_at_{};  // when the transport last took bytes
 
   BufferPool::Buffer rx_, tx_;  // null while there is nothing in them
   std::size_t rx_capacity_ = 0;

@@ -14,6 +14,15 @@ namespace fulmar {
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
+using WallClock = std::chrono::system_clock;
+
+namespace {
+
+// Tokens of the client's own messages; those of users are addresses.
+constexpr std::uint64_t health_token = 1;
+constexpr std::uint64_t heartbeat_token = 2;
+
+}  // namespace
 
 // --- the turn --------------------------------------------------------------------------------------------------------
 
@@ -93,9 +102,37 @@ void Connection::make_room() {
   }
 }
 
+bool Connection::queue_own(const Vitals::Publication& publication) {
+  mqtt::RecordParts parts;
+  parts.topic = publication.topic;
+  parts.payload = as_bytes(publication.payload);
+  parts.qos = publication.qos;
+  parts.retain = publication.retain;
+  parts.sequence = outbox_.popped();  // a flush() waits for it too
+  parts.token = publication.is_heartbeat ? heartbeat_token : health_token;
+  const auto server = this->server();
+  if (parts.topic.size() + parts.payload.size() > server.packet_max || parts.qos > server.maximum_qos ||
+      (parts.retain && !server.retain_available)) {
+    return false;
+  }
+  auto block = std::make_unique<std::uint64_t[]>(mqtt::RecordView::size_for(parts) / sizeof(std::uint64_t));
+  mqtt::write_record(reinterpret_cast<std::byte*>(block.get()), parts);
+  own_.push_back(std::move(block));
+  return true;
+}
+
+void Connection::publish_own() {
+  while (!own_.empty() &&
+         session_.publish(mqtt::RecordView(reinterpret_cast<const std::byte*>(own_.front().get())))) {
+    own_.pop_front();
+  }
+}
+
 void Connection::fill_and_write(Instant now) {
   if (writing_) return;
+  written_at_ = now;
   tx_begin_ = tx_end_ = 0;
+  if (!own_.empty() && !goodbye_) publish_own();
   while (BufferPool::buffer_size - tx_end_ >= BufferPool::buffer_size / 16) {
     if (phase_ == Phase::up && !goodbye_) {
       for (std::size_t room = session_.publish_room(); room > 0 && outbox_.popped() < outbox_until_; --room) {
@@ -125,8 +162,10 @@ void Connection::fill_and_write(Instant now) {
 
 void Connection::on_written(std::size_t size) {
   Counters::add(counters_.bytes_out, size);
+  written_ += size;
   tx_begin_ += size;
   if (tx_begin_ < tx_end_) {
+    written_at_ = Clock::now();
     transport_->write_some(asio::buffer(tx_.get() + tx_begin_, tx_end_ - tx_begin_));
     return;
   }
@@ -204,6 +243,7 @@ void Connection::handle(const mqtt::Connected& event) {
     // QoS 1 comes again and is acknowledged then; QoS 2 does not come again.
     std::erase_if(unacknowledged_, [](const Unacknowledged& one) { return one.qos == QoS::at_least_once; });
   }
+  vitals_.connected(up_since_, WallClock::now());
   subscriptions_.connected(event.session_present, event.limits.maximum_packet_size);
   const bool v5 = session_.config().version == ProtocolVersion::v5;
   if (v5 && redirects_.empty()) spoke_v5_[endpoint_index_] = true;
@@ -271,6 +311,11 @@ void Connection::handle(const mqtt::Completed& event) {
 
 void Connection::settle(std::uint64_t sequence, std::uint64_t token, Delivery::Outcome outcome,
                         std::uint8_t reason) {
+  if (token == heartbeat_token) {
+    if (outcome == Delivery::Outcome::sent) vitals_.heartbeat_sent(Clock::now());
+    return;
+  }
+  if (token == health_token) return;
   switch (outcome) {
     case Delivery::Outcome::sent:
     case Delivery::Outcome::acknowledged: Counters::add(counters_.acknowledged); break;
@@ -382,6 +427,13 @@ void Connection::arm_timer(Instant now) {
   consider(attempt_deadline_);
   consider(retry_at_);
   consider(end_deadline_);
+  if (phase_ == Phase::up && !goodbye_) {
+    auto due = vitals_.next_timeout();
+    // Bytes still leave: the link is slow, not dead.
+    if (due && vitals_.must_reconnect(now))
+      due = std::max(*due, written_at_ + 3 * config_.heartbeat_interval);
+    consider(due);
+  }
   if (!later_.empty()) consider(later_.begin()->first);
   if (oldest_) consider(oldest_since_ + config_.ack_timeout);
   if (config_.wakeup.lazy_interval > 0us && phase_ == Phase::up && !writing_) {
@@ -420,8 +472,18 @@ void Connection::on_timer() {
     link_down(why + " within " + in_seconds(config_.connect_timeout), {}, Cause::timeout);
   } else if (retry_at_ && now >= *retry_at_) {
     attempt();
+  } else if (phase_ == Phase::up && !goodbye_ && vitals_.must_reconnect(now) &&
+             now - written_at_ >= 3 * config_.heartbeat_interval) {
+    link_down(
+        endpoint().name() + ": no heartbeat could be sent for " + in_seconds(3 * config_.heartbeat_interval),
+        {}, Cause::timeout);
   } else if (transport_) {
-    if (const auto due = session_.next_timeout(); due && now >= *due) session_.on_timeout(now);
+    if (phase_ == Phase::up && !goodbye_) vitals_.on_timeout(now, WallClock::now());
+    if (const auto due = session_.next_timeout(); due && now >= *due) {
+      const auto drained = written_ - transport_->unsent();
+      if (std::exchange(drained_, drained) < drained) session_.output_drains(now);
+      session_.on_timeout(now);
+    }
   }
   turn();
 }

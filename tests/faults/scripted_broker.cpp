@@ -167,8 +167,7 @@ void ScriptedBroker::serve() {
   while (!done_) {
     fds.assign({{wake_.fd(), POLLIN, 0}, {listener_.fd(), POLLIN, 0}});
     for (const auto& link : links_) {
-      const int events =
-          (link.output_.size() < output_max ? POLLIN : 0) | (link.output_.empty() ? 0 : POLLOUT);
+      const int events = (link.waiting() < output_max ? POLLIN : 0) | (link.waiting() == 0 ? 0 : POLLOUT);
       fds.push_back({link.socket_.fd(), static_cast<short>(events), 0});
     }
     lock.unlock();
@@ -181,7 +180,7 @@ void ScriptedBroker::serve() {
       link.number = ++connections_;
     }
     for (auto& link : links_) {
-      if (link.output_.size() < output_max) read(link);
+      if (link.waiting() < output_max) read(link);
       write(link);
     }
     links_.remove_if([](const Link& link) { return link.over_; });
@@ -230,15 +229,18 @@ void ScriptedBroker::take(Link& link, const mqtt::PacketView& packet) {
 }
 
 void ScriptedBroker::write(Link& link) {
-  while (!link.over_ && !link.output_.empty()) {
-    const auto sent = ::send(link.socket_.fd(), link.output_.data(), link.output_.size(), MSG_NOSIGNAL);
+  while (!link.over_ && link.waiting() > 0) {
+    const auto sent =
+        ::send(link.socket_.fd(), link.output_.data() + link.sent_, link.waiting(), MSG_NOSIGNAL);
     if (sent < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (sent < 0) {
       link.over_ = true;
       return;
     }
-    link.output_.erase(link.output_.begin(), link.output_.begin() + sent);
+    link.sent_ += static_cast<std::size_t>(sent);
   }
+  link.output_.clear();
+  link.sent_ = 0;
   if (!link.ending_ || link.over_) return;
   if (*link.ending_ == Ending::rst) {
     link.socket_.reset();

@@ -70,7 +70,10 @@ class ScriptedBroker {
    private:
     friend class ScriptedBroker;
     Socket socket_;
+    std::size_t waiting() const { return output_.size() - sent_; }
+
     std::vector<std::byte> input_, output_;
+    std::size_t sent_ = 0;  // of the output
     std::optional<Ending> ending_;
     bool over_ = false;
   };

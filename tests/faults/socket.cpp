@@ -49,14 +49,15 @@ void Socket::reset() {
   close();
 }
 
-Socket listen_on_loopback(std::uint16_t port, int backlog) {
+Socket listen_on_loopback(std::uint16_t port, int backlog, const char* on) {
   Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) fail("cannot make a socket");
   set(socket.fd(), SOL_SOCKET, SO_REUSEADDR, 1);
-  const auto address = loopback(port);
+  auto address = loopback(port);
+  ::inet_pton(AF_INET, on, &address.sin_addr);
   if (::bind(socket.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       ::listen(socket.fd(), backlog) != 0) {
-    fail("cannot listen on port " + std::to_string(port) + " of 127.0.0.1");
+    fail("cannot listen on port " + std::to_string(port) + " of " + on);
   }
   return socket;
 }

@@ -29,7 +29,7 @@ class Socket {
 };
 
 // Non-blocking, close-on-exec, without delay. Throw std::system_error.
-Socket listen_on_loopback(std::uint16_t port, int backlog = 1024);  // 0: any port
+Socket listen_on_loopback(std::uint16_t port, int backlog = 1024, const char* address = "127.0.0.1");
 std::uint16_t port_of(const Socket& listener);
 Socket connect_to_loopback(std::uint16_t port);  // empty when nobody listens
 Socket accept_from(const Socket& listener);      // empty when there is none

@@ -1,4 +1,4 @@
-#include "net/tcp_transport.hpp"
+#include "net/stream_transport.hpp"
 
 #include <gtest/gtest.h>
 
@@ -48,25 +48,30 @@ struct Heard final : Transport::Listener {
   }
 };
 
-class TcpTransportTest : public testing::Test {
+class StreamTransportTest : public testing::Test {
  protected:
-  TcpTransportTest() : transport(std::make_unique<TcpTransport>(context.get_executor(), heard)) {
+  StreamTransportTest()
+      : transport(std::make_unique<StreamTransport>(context.get_executor(), Endpoint{}, tls, heard)) {
     heard.transport = transport.get();
   }
 
   bool run_until(const std::function<bool()>& done) {
     const auto deadline = std::chrono::steady_clock::now() + 10s;
-    while (!done() && std::chrono::steady_clock::now() < deadline) context.run_one_for(100ms);
+    while (!done() && std::chrono::steady_clock::now() < deadline) {
+      context.restart();
+      context.run_one_for(100ms);
+    }
     return done();
   }
 
+  const TlsConfig tls;
   asio::io_context context;
   tcp::acceptor acceptor{context, tcp::endpoint(asio::ip::address_v4::loopback(), 0)};
   Heard heard;
-  std::unique_ptr<TcpTransport> transport;
+  std::unique_ptr<StreamTransport> transport;
 };
 
-TEST_F(TcpTransportTest, carries_bytes_both_ways_and_tells_the_end) {
+TEST_F(StreamTransportTest, carries_bytes_both_ways_and_tells_the_end) {
   tcp::socket peer(context);
   acceptor.async_accept(peer, [](auto) {});
   transport->open({acceptor.local_endpoint()});
@@ -86,7 +91,7 @@ TEST_F(TcpTransportTest, carries_bytes_both_ways_and_tells_the_end) {
   EXPECT_EQ(*heard.lost, "the server closed the connection");
 }
 
-TEST_F(TcpTransportTest, tries_every_address_and_names_those_that_failed) {
+TEST_F(StreamTransportTest, tries_every_address_and_names_those_that_failed) {
   const tcp::endpoint live = acceptor.local_endpoint();
   tcp::acceptor gone(context, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
   const tcp::endpoint dead = gone.local_endpoint();
@@ -95,14 +100,14 @@ TEST_F(TcpTransportTest, tries_every_address_and_names_those_that_failed) {
   ASSERT_TRUE(run_until([&] { return heard.opened.has_value(); }));
 
   Heard second;
-  TcpTransport all_dead(context.get_executor(), second);
+  StreamTransport all_dead(context.get_executor(), Endpoint{}, tls, second);
   all_dead.open({dead, dead});
   ASSERT_TRUE(run_until([&] { return second.failed.has_value(); }));
   EXPECT_NE(second.failed->find(std::to_string(dead.port()) + ": Connection refused; "), std::string::npos)
       << *second.failed;
 }
 
-TEST_F(TcpTransportTest, says_nothing_after_close_even_within_a_callback) {
+TEST_F(StreamTransportTest, says_nothing_after_close_even_within_a_callback) {
   transport->open({acceptor.local_endpoint()});
   heard.changed = [&] { transport.reset(); };
   ASSERT_TRUE(run_until([&] { return heard.opened.has_value(); }));
