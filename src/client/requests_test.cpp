@@ -324,6 +324,10 @@ TEST_F(RequestsTest, a_request_that_does_not_arrive_is_told_at_once_with_the_rea
   EXPECT_THAT(told(refused, 0).message, HasSubstr("this server cannot take it"));
   EXPECT_EQ(told(expired, 0).code, Errc::timeout);
   EXPECT_EQ(told(dropped, 0).code, Errc::outbox_full);
+  requests_->closing(true);
+  EXPECT_EQ(told(dropped, 0).code, Errc::shutting_down);
+  requests_->closing(false);
+  EXPECT_EQ(told(dropped, 0).code, Errc::outbox_full);
   EXPECT_EQ(told(acknowledged, 0x10).code, Errc::refused) << "nobody has subscribed: nobody can answer";
   EXPECT_EQ(told(acknowledged, 0).message, "") << "this one waits for its answer";
   EXPECT_EQ(told(sent, 0).message, "");
