@@ -94,7 +94,8 @@ Connection::Connection(EventLoop& loop, const ClientConfig& config, std::vector<
       vitals_(config, [this](const Vitals::Publication& publication) { return queue_own(publication); }),
       on_state_change_(std::move(on_state_change)),
       wake_stream_(loop.context()),
-      timer_(loop.context()) {}
+      timer_(loop.context()),
+      unacknowledged_(dispatcher.mailbox()) {}
 
 Connection::~Connection() {
   if (wake_stream_.is_open()) wake_stream_.release();  // it is the WakeEvent that closes it
@@ -196,8 +197,8 @@ bool Connection::closed_on_connect_of_v5() const {
 void Connection::linger() {
   if (lingering_) return;
   lingering_ = true;
+  set_aside_held();
   held_.reset();
-  unacknowledged_.clear();
   end_deadline_ = std::min(end_deadline_.value_or(Instant::max()), Clock::now() + linger_max);
   transport_->finish_sending();
   if (!reading_) transport_->read();
@@ -205,6 +206,7 @@ void Connection::linger() {
 }
 
 void Connection::drop_link() {
+  set_aside_held();
   resolver_.cancel();
   transport_.reset();
   attempt_deadline_.reset();
@@ -221,7 +223,9 @@ void Connection::drop_link() {
   left_ = false;
   vitals_.disconnected();
   own_.clear();
-  server_.store(ServerFacts{}.packed(), std::memory_order_relaxed);
+  ServerFacts next;  // the next server is expected to take all, in the version that was spoken last
+  next.v5 = session_.config().version == ProtocolVersion::v5;
+  server_.store(next.packed(), std::memory_order_relaxed);
   subscriptions_.link_lost();
 }
 
