@@ -26,7 +26,7 @@ constexpr std::array<std::pair<std::string_view, const char*>, 8> colours{{{"ful
                                                                            {"paho-python", "#cc79a7"},
                                                                            {"mqtt.js", "#d55e00"},
                                                                            {"eventfd", "#4d4d4d"},
-                                                                           {"mutex ring", "#999999"}}};
+                                                                           {"empty call", "#a0a0a0"}}};
 
 const char* colour_of(std::string_view series) {
   for (const auto& [name, colour] : colours) {
@@ -115,16 +115,16 @@ class Svg {
   std::string body_;
 };
 
-// Powers of ten that enclose the values.
+// From the power of ten below the values to a little above them.
 struct LogScale {
-  double low = 0;  // exponents
+  double low = 0;  // exponents; `low` is whole
   double high = 1;
   double from = 0;  // pixels
   double to = 1;
 
   static LogScale around(double min, double max, double from, double to) {
     const double low = std::floor(std::log10(min));
-    const double high = std::max(low + 1, std::ceil(std::log10(max)));
+    const double high = std::max(low + 1, std::log10(max) + 0.02);
     return {low, high, from, to};
   }
   double at(double value) const {
@@ -253,13 +253,16 @@ std::string to_svg(const BarChart& chart) {
 
 namespace {
 
-// How many nines: 0 % is 0, 90 % is 1, 99 % is 2.
-constexpr double nines_max = 4;
+// The horizontal axis counts nines: 0 % is 0, 90 % is 1, 99 % is 2.
+double total_of(const Distribution& distribution) {
+  double total = 0;
+  for (const auto& [bound, count] : distribution) total += static_cast<double>(count);
+  return total;
+}
 
 void draw_curve(Svg& svg, const PercentileChart::Curve& curve, double left, double right,
-                const LogScale& scale) {
-  double total = 0;
-  for (const auto& [bound, count] : curve.distribution) total += static_cast<double>(count);
+                const LogScale& scale, double nines_max) {
+  const double total = total_of(curve.distribution);
   std::vector<std::pair<double, double>> points;
   double seen = 0;
   for (const auto& [bound, count] : curve.distribution) {
@@ -290,14 +293,19 @@ std::string to_svg(const PercentileChart& chart) {
 
   double min = std::numeric_limits<double>::max();
   double max = 0;
+  double values_max = 1;
   for (const auto& panel : chart.panels) {
     for (const auto& curve : panel.curves) {
       if (curve.distribution.empty()) continue;
       min = std::min(min, std::max(curve.distribution.front().first, 1.0));
       max = std::max(max, curve.distribution.back().first);
+      values_max = std::max(values_max, total_of(curve.distribution));
     }
   }
   if (max == 0) min = max = 1;
+  // No further than the values tell: a thousand of them say nothing of 99.99 %.
+  constexpr std::array<const char*, 5> percentiles{"0", "90 %", "99 %", "99.9 %", "99.99 %"};
+  const double nines_max = std::clamp(std::floor(std::log10(values_max)), 2.0, percentiles.size() - 1.0);
   const auto names = series_of([&](auto&& take) {
     for (const auto& panel : chart.panels) {
       for (const auto& curve : panel.curves) take(curve.series);
@@ -327,15 +335,14 @@ std::string to_svg(const PercentileChart& chart) {
       svg.text(left - 6, at + 4, duration_text(std::pow(10, exponent)),
                {.size = 11, .colour = faint, .anchor = Svg::Anchor::end});
     }
-    constexpr std::array<const char*, 5> percentiles{"0", "90 %", "99 %", "99.9 %", "99.99 %"};
-    for (std::size_t nines = 0; nines < percentiles.size(); ++nines) {
+    const auto last = static_cast<std::size_t>(nines_max);
+    for (std::size_t nines = 0; nines <= last; ++nines) {
       const double x = left + static_cast<double>(nines) / nines_max * panel_width;
       svg.line(x, y, x, y + panel_height, grid);
       // The outer ones turned inwards, so that they stay clear of the neighbouring panel.
-      svg.text(x, y + panel_height + 16, percentiles[nines],
-               {.size = 11,
-                .colour = faint,
-                .anchor = nines + 1 == percentiles.size() ? Svg::Anchor::end : Svg::Anchor::middle});
+      svg.text(
+          x, y + panel_height + 16, percentiles[nines],
+          {.size = 11, .colour = faint, .anchor = nines == last ? Svg::Anchor::end : Svg::Anchor::middle});
     }
     if (chart.goal_ns > 0) {
       const double at = scale.at(chart.goal_ns);
@@ -345,7 +352,7 @@ std::string to_svg(const PercentileChart& chart) {
     for (const bool bold : {false, true}) {
       for (const auto& curve : panel.curves) {
         if ((curve.series == "fulmar") == bold && !curve.distribution.empty())
-          draw_curve(svg, curve, left, right, scale);
+          draw_curve(svg, curve, left, right, scale, nines_max);
       }
     }
   }

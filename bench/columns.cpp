@@ -50,8 +50,8 @@ std::span<const Column> reconnect_columns() {
 
 std::span<const Column> clients_columns() {
   static const std::array<Column, 2> columns{{
-      {"rss_bytes_per_client", "RSS KiB a client", Better::less, 1024},
-      {"pss_bytes_per_client", "PSS KiB a client", Better::less, 1024},
+      {"rss_bytes_per_client", "RSS kB a client", Better::less, 1000},
+      {"pss_bytes_per_client", "PSS kB a client", Better::less, 1000},
   }};
   return columns;
 }

@@ -38,7 +38,7 @@ class AllRows {
   std::span<const Results> suites_;
 };
 
-bool is_rival(const Row& row);
+bool is_rival(const Row& row);  // neither ours nor a bare loop
 // The rival with the best median, or nullptr.
 const Row* best_rival(std::span<const Row> rows, const Column& column);
 
@@ -51,7 +51,7 @@ inline constexpr std::array<std::pair<std::string_view, std::string_view>, 5> st
      {"full", "outbox full"}}};
 
 std::string short_number(double value);  // a rate or a count: "4.34 M", "21.6 k"
-std::string bytes_text(double bytes);    // "169 B", "3.4 KiB", "1.2 MiB"
+std::string bytes_text(double bytes);    // "169 B", "3.4 kB", "1.2 MB"
 std::string milliseconds_text(double ms);
 std::string microseconds_text(double us);
 

@@ -131,7 +131,7 @@ void introduce(Page& page, std::span<const Results> suites) {
   for (const auto& results : suites) {
     for (const auto& row : results.rows) {
       const auto one = fmt::format("{} {}", row.library, row.version);
-      const bool is_library = results.suite != "ring" && row.library != "eventfd";
+      const bool is_library = results.suite != "ring" && (row.library == ours || is_rival(row));
       if (is_library && versions.find(one) == versions.npos) versions += (versions.empty() ? "" : ", ") + one;
     }
   }

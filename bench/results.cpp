@@ -95,7 +95,7 @@ std::string lines_of(const json::array& array) {
 }  // namespace
 
 std::string Row::title() const {
-  auto text = fmt::format("{} {}", library, version);
+  auto text = version.empty() ? library : fmt::format("{} {}", library, version);
   for (const std::string_view name : {"wakeup", "overflow", "threads"}) {
     if (const auto value = label(name); !value.empty()) text += fmt::format(", {}", value);
   }
@@ -166,7 +166,7 @@ std::string table(std::span<const Row> rows, std::span<const Column> columns) {
     }
   }
   for (const auto& row : rows) {
-    if (mine == rows.end() || row.library == ours || row.figures.empty()) continue;
+    if (mine == rows.end() || row.library == ours || row.figures.empty() || row.version.empty()) continue;
     auto& ratios =
         lines.emplace_back(std::vector<std::string>{fmt::format("{} better than {}", ours, row.library)});
     for (const auto& column : columns) {

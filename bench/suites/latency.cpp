@@ -13,7 +13,8 @@
 //   paced         10,000 calls a second, the caller busy in between
 //   paced_asleep  the same, the caller asleep in between: its caches are cold and the core has to wake up
 //
-// Ours does each with eager wake-up and with lazy; a bare loop that is woken by an eventfd stands beside the eager one.
+// Ours does each with eager wake-up and with lazy; a bare loop that is woken by an eventfd stands beside the eager
+// one, and a call that does nothing beside both, for what the machine itself does to a caller.
 // QoS 1. A library that has not done its calls within the time is cut off and shown as such. Rivals are measured once, ours
 // three times; nobody but ours and the bare loop is measured asleep.
 
@@ -29,6 +30,7 @@
 #include <array>
 #include <condition_variable>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <optional>
 #include <stop_token>
@@ -288,6 +290,20 @@ Result<ChildReport> eventfd_scenario(const Parameters& parameters) {
   return recorder.finish(calls);
 }
 
+// What the machine itself does to a caller at that pace, interrupts and all: a copy of the payload instead of a call.
+Result<ChildReport> empty_scenario(const Parameters& parameters) {
+  const std::string payload(100, 'x');
+  std::string copy(100, 0);
+  const auto calls = calls_in(parameters.number<double>("seconds"));
+  Recorder recorder(parameters.number<double>("seconds") * 2);
+  paced_calls(recorder, calls, parameters.text("manner") == "paced_asleep", [&] {
+    std::memcpy(copy.data(), payload.data(), payload.size());
+    asm volatile("" : : "r"(copy.data()) : "memory");
+    return true;
+  });
+  return recorder.finish(calls);
+}
+
 // --- the parent's half
 
 struct Variant {
@@ -349,15 +365,17 @@ void run(Bench& bench, Results& results) {
           bench.run(rows[i], *library, parameters, std::chrono::seconds(60));
         }
       }
-      if (state == "up" && manner != "burst") {
-        auto& row = rows.emplace_back(Row{.library = "eventfd",
-                                          .version = "write",
+      for (const auto& [scenario_name, library] :
+           {std::pair{"eventfd", "eventfd"}, {"empty", "empty call"}}) {
+        if (state != "up" || manner == "burst") continue;
+        auto& row = rows.emplace_back(Row{.library = library,
+                                          .version = "",
                                           .labels = {{"state", state}, {"manner", manner}},
                                           .figures = {}});
         for (unsigned repetition = 0; repetition < repetitions; ++repetition) {
           Parameters parameters;
-          parameters.set("scenario", "eventfd").set("manner", manner).set("seconds", seconds);
-          bench.run(row, Library{.name = "eventfd"}, parameters, std::chrono::seconds(60));
+          parameters.set("scenario", scenario_name).set("manner", manner).set("seconds", seconds);
+          bench.run(row, Library{.name = library}, parameters, std::chrono::seconds(60));
         }
       }
       show(fmt::format("caller's latency, {}, {}", state, manner), rows, latency_columns());
@@ -372,7 +390,7 @@ Suite latency_suite() {
   return {.name = "latency",
           .summary = "what a call of publish costs its caller, whatever the server does",
           .run = run,
-          .scenarios = {{"latency", scenario}, {"eventfd", eventfd_scenario}}};
+          .scenarios = {{"latency", scenario}, {"eventfd", eventfd_scenario}, {"empty", empty_scenario}}};
 }
 
 }  // namespace fulmar::bench
