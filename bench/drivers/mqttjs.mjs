@@ -371,7 +371,7 @@ async function clients () {
     if (i % 100 === 99 && !await pollUntil(() => connections() + 100 >= kept.length, left())) break
   }
   if (!await pollUntil(() => connections() >= count, left())) {
-    throw new Failure(`${connections()} of ${count} clients were connected in time`)
+    return { note: `only ${connections()} of ${count} clients were connected in time` }
   }
   await sleep(300)
   const after = memoryNow()
@@ -393,7 +393,13 @@ async function waiting () {
   const begin = nowNs()
   let note = ''
   let count = 0
+  // What its store holds: a message replaces an earlier one of the same packet identifier.
+  const kept = () => client.client.outgoingStore?._inflights?.size ?? count
   for (; count < wanted; count++) {
+    if (count % 64 === 0 && kept() < count) {
+      note = `keeps ${kept()} messages: each further one replaces an earlier one`
+      break
+    }
     if (count % 64 === 0 && nowNs() - begin > seconds * 1e9) {
       note = `cut off after ${count} messages in ${seconds} s`
       break
@@ -405,7 +411,7 @@ async function waiting () {
   const elapsed = nowNs() - begin
   const after = memoryNow()
   return {
-    figures: { bytes_per_message: (after.pss - before.pss) / count, messages: count, ns_per_message: elapsed / count },
+    figures: { bytes_per_message: (after.pss - before.pss) / kept(), messages: kept(), ns_per_message: elapsed / count },
     note
   }
 }

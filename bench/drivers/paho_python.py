@@ -384,7 +384,8 @@ def clients(parameters):
         if not wait_until(lambda: ask_number("connections") - connections + 100 >= len(kept), deadline - time.monotonic()):
             break
     if not wait_until(lambda: ask_number("connections") - connections >= count, deadline - time.monotonic()):
-        raise Failure(f"{ask_number('connections') - connections} of {count} clients were connected in time")
+        # select(), which it waits in, knows 1,024 descriptors, and a client has three.
+        return {"note": f"only {ask_number('connections') - connections} of {count} clients were connected in time"}
     time.sleep(0.3)
     after = memory_now()
     return {"figures": {"rss_bytes_per_client": (after[0] - before[0]) / count,
@@ -402,7 +403,9 @@ def waiting(parameters):
         if count % 64 == 0 and time.monotonic() - begin > seconds:
             note = f"cut off after {count} messages in {seconds:.0f} s"
             break
-        send(TOPIC, payload, 1)
+        if send(TOPIC, payload, 1).rc not in (0, 4):
+            note = f"refuses more than {count} messages"  # it has no packet identifier left
+            break
         count += 1
     elapsed, after = time.monotonic() - begin, memory_now()
     return {"figures": {"bytes_per_message": (after[1] - before[1]) / count, "messages": count,
