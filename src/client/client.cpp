@@ -13,6 +13,7 @@
 #include "client/envelope.hpp"
 #include "client/handler_table.hpp"
 #include "client/outgoing_properties.hpp"
+#include "client/requests.hpp"
 #include "client/runtime.hpp"
 #include "fulmar/mqtt/record.hpp"
 #include "fulmar/mqtt/topic.hpp"
@@ -54,6 +55,16 @@ std::unique_ptr<Connection::Command> command(Function function) {
   return std::make_unique<Call>(std::move(function));
 }
 
+template <typename Function>
+std::unique_ptr<Dispatcher::Item> item(Function function) {
+  struct Call final : Dispatcher::Item {
+    explicit Call(Function f) : function(std::move(f)) {}
+    void run() override { function(); }
+    Function function;
+  };
+  return std::make_unique<Call>(std::move(function));
+}
+
 }  // namespace
 
 class Client::Impl : public std::enable_shared_from_this<Impl> {
@@ -66,7 +77,8 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
         loop_(runtime_->assign_loop()),
         dispatcher_(config_.inbound_bytes, table_, [this] { connection_.wake(); }),
         connection_(loop_, config_, endpoints_of(config_), outbox_, dispatcher_, counters_,
-                    [this](const StateChange& change) { tell(change); }) {}
+                    [this](const StateChange& change) { tell(change); }),
+        requests_(std::make_shared<Requests>(config_.client_id, std::string(source_of(config_)), host())) {}
 
   ~Impl() {
     // A publish() that raced with the client's end, or a client that was never started.
@@ -153,6 +165,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
       dispatcher_.start(shared_from_this());  // for the delivery handlers of what was published
     }
     drop_waiting();
+    dispatcher_.post(item([requests = requests_] { requests->end(); }));
     dispatcher_.stop();
     dispatcher_.join();
     const std::lock_guard lock(life_);
@@ -185,6 +198,11 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     if (result.accepted > 0) wake_after_publish();
     return result;
   }
+
+  Requests& requests() { return *requests_; }
+
+  Result<Subscription> subscribe_checked(std::string_view filter, MessageHandler handler,
+                                         const SubscribeOptions& options, GrantedHandler granted);
 
   std::uint64_t subscribe(std::string_view filter, MessageHandler handler, const SubscribeOptions& options,
                           GrantedHandler granted) {
@@ -273,6 +291,10 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     m.answers_ignored = get(counters_.answers_ignored);
     m.bytes_in = get(counters_.bytes_in);
     m.bytes_out = get(counters_.bytes_out);
+    const auto requests = requests_->counts();
+    m.requests = requests.requests;
+    m.requests_timed_out = requests.timed_out;
+    m.responses_late = requests.late;
     m.round_trip = std::chrono::microseconds(get(counters_.round_trip_us));
     m.in_flight = get(counters_.in_flight);
     m.outbox_messages = outbox_.depth();
@@ -483,6 +505,35 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     if (handler) (*handler)(change);
   }
 
+  // What Requests needs of us. Held by requests_, which does not outlive us.
+  Requests::Host host() {
+    Requests::Host host;
+    host.publish = [this](std::string_view topic, BytesView payload, const PublishOptions& options,
+                          DeliveryHandler handler) {
+      return publish(topic, payload, options, std::move(handler));
+    };
+    host.subscribe = [this](std::string_view filter, MessageHandler handler, const SubscribeOptions& options,
+                            GrantedHandler granted) {
+      return subscribe_checked(filter, std::move(handler), options, std::move(granted));
+    };
+    host.call_later = [this](milliseconds delay, std::move_only_function<void()> function) {
+      connection_.post(command([delay, later = item(std::move(function))](Connection& connection) mutable {
+        connection.post_later(delay, std::move(later));
+      }));
+    };
+    host.protocol = [this] {
+      return config_.protocol == ProtocolVersion::v5 && connection_.server().v5 ? ProtocolVersion::v5
+                                                                                : ProtocolVersion::v3_1_1;
+    };
+    host.on_dispatch_thread = [this] { return dispatcher_.on_thread(); };
+    host.log = [this](LogLevel level, std::string text) {
+      dispatcher_.log(level, "request", std::move(text));
+    };
+    host.now = [] { return Clock::now(); };
+    host.wall_now = [] { return std::chrono::system_clock::now(); };
+    return host;
+  }
+
   static constexpr MessageId no_message_id = ~MessageId{0};
 
   const ClientConfig config_;
@@ -497,6 +548,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   EventLoop& loop_;
   Dispatcher dispatcher_;
   Connection connection_;
+  const std::shared_ptr<Requests> requests_;
 
   std::mutex life_;    // life_stage_; never held while waiting, never taken by the runtime's threads
   std::mutex ending_;  // held through shutdown(), which one thread does
@@ -587,17 +639,40 @@ Result<MessageId> Client::publish_health(bool ok, std::string_view event, std::s
   return impl_->publish_health(ok, event, error);
 }
 
-Result<Subscription> Client::subscribe(std::string_view filter, MessageHandler handler,
-                                       const SubscribeOptions& options, GrantedHandler granted) {
+Result<Subscription> Client::Impl::subscribe_checked(std::string_view filter, MessageHandler handler,
+                                                     const SubscribeOptions& options,
+                                                     GrantedHandler granted) {
   if (const auto error = mqtt::check_topic_filter(filter); error != mqtt::TopicError::none) {
-    return Impl::bad_topic("topic filter", filter, error);
+    return bad_topic("topic filter", filter, error);
   }
   if (!handler) return fail(Errc::invalid_config, "the handler for \"" + std::string(filter) + "\" is empty");
   auto state = std::make_shared<Subscription::State>();
-  state->client = impl_;
+  state->client = weak_from_this();
   state->filter = filter;
-  state->id = impl_->subscribe(filter, std::move(handler), options, std::move(granted));
+  state->id = subscribe(filter, std::move(handler), options, std::move(granted));
   return Subscription(std::move(state));
+}
+
+Result<Subscription> Client::subscribe(std::string_view filter, MessageHandler handler,
+                                       const SubscribeOptions& options, GrantedHandler granted) {
+  return impl_->subscribe_checked(filter, std::move(handler), options, std::move(granted));
+}
+
+Result<OwnedMessage> Client::request(std::string_view topic, BytesView payload, milliseconds timeout,
+                                     const RequestOptions& options) {
+  return impl_->requests().request(topic, payload, timeout, options);
+}
+
+Result<RequestId> Client::request(std::string_view topic, BytesView payload, milliseconds timeout,
+                                  const RequestOptions& options, ResponseHandler handler) {
+  return impl_->requests().request(topic, payload, timeout, options, std::move(handler));
+}
+
+bool Client::cancel_request(RequestId id) { return impl_->requests().cancel(id); }
+
+Result<Subscription> Client::respond(std::string_view filter, Responder responder,
+                                     const SubscribeOptions& options) {
+  return impl_->requests().respond(filter, std::move(responder), options);
 }
 
 std::string_view to_string(Delivery::Outcome outcome) {

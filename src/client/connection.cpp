@@ -219,9 +219,12 @@ void Connection::drop_link() {
   rx_end_ = tx_begin_ = tx_end_ = 0;
   probe_.reset();
   left_ = false;
+  written_ = drained_ = 0;
   vitals_.disconnected();
   own_.clear();
-  server_.store(ServerFacts{}.packed(), std::memory_order_relaxed);
+  ServerFacts next;  // the next server is expected to take all, in the version that was spoken last
+  next.v5 = session_.config().version == ProtocolVersion::v5;
+  server_.store(next.packed(), std::memory_order_relaxed);
   subscriptions_.link_lost();
 }
 

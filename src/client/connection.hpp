@@ -271,6 +271,8 @@ class Connection final : private net::Transport::Listener {
   using Block = std::unique_ptr<std::uint64_t[]>;  // 8-byte aligned, a record
   std::deque<Block> own_;
   bool left_ = false;     // say_leaving() was called on this link
+  std::uint64_t written_ = 0;  // bytes, on this link
+  std::uint64_t drained_ = 0;  // of them, had reached the peer's system when that was last looked at
   Instant written_at_{};  // when the transport last took bytes
 
   BufferPool::Buffer rx_, tx_;  // null while there is nothing in them

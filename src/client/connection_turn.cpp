@@ -162,6 +162,7 @@ void Connection::fill_and_write(Instant now) {
 
 void Connection::on_written(std::size_t size) {
   Counters::add(counters_.bytes_out, size);
+  written_ += size;
   tx_begin_ += size;
   if (tx_begin_ < tx_end_) {
     written_at_ = Clock::now();
@@ -478,7 +479,11 @@ void Connection::on_timer() {
         {}, Cause::timeout);
   } else if (transport_) {
     if (phase_ == Phase::up && !goodbye_) vitals_.on_timeout(now, WallClock::now());
-    if (const auto due = session_.next_timeout(); due && now >= *due) session_.on_timeout(now);
+    if (const auto due = session_.next_timeout(); due && now >= *due) {
+      const auto drained = written_ - transport_->unsent();
+      if (std::exchange(drained_, drained) < drained) session_.output_drains(now);
+      session_.on_timeout(now);
+    }
   }
   turn();
 }

@@ -1,7 +1,10 @@
 #include "net/channel.hpp"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -108,6 +111,13 @@ std::string Channel::explain(const error_code& error) const {
   if (tls_ && !tls_->why().empty()) return tls_->why();
   if (error == asio::error::eof) return "the server closed the connection";
   return "connection lost: " + error.message();
+}
+
+std::size_t Channel::unsent() const {
+  int bytes = 0;
+  auto& socket = const_cast<Socket&>(socket_);  // native_handle() of Asio 1.26 is not const
+  if (!socket.is_open() || ioctl(socket.native_handle(), SIOCOUTQ, &bytes) != 0) return 0;
+  return static_cast<std::size_t>(std::max(bytes, 0));
 }
 
 void Channel::finish_sending() {

@@ -52,6 +52,8 @@ class Channel : public std::enable_shared_from_this<Channel> {
   bool at_once() const;
   std::string explain(const error_code& error) const;
 
+  // Bytes that the operating system has taken and the peer's has not acknowledged; 0 where it does not say.
+  std::size_t unsent() const;
   // The peer learns that nothing more comes; reading goes on.
   void finish_sending();
   void close();

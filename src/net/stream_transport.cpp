@@ -89,6 +89,7 @@ void StreamTransport::open(Addresses addresses) { link_->open(std::move(addresse
 std::string_view StreamTransport::stage() const { return link_->stage(); }
 void StreamTransport::read() { link_->read(); }
 void StreamTransport::write_some(asio::const_buffer buffer) { link_->write(buffer); }
+std::size_t StreamTransport::unsent() const { return link_->unsent(); }
 void StreamTransport::finish_sending() { link_->finish_sending(); }
 void StreamTransport::close() { link_->close(); }
 

@@ -276,6 +276,7 @@ std::string_view WebSocketTransport::stage() const {
 }
 void WebSocketTransport::read() { link_->read(); }
 void WebSocketTransport::write_some(asio::const_buffer buffer) { link_->write(buffer); }
+std::size_t WebSocketTransport::unsent() const { return link_->channel->unsent(); }
 void WebSocketTransport::finish_sending() { link_->finish_sending(); }
 void WebSocketTransport::close() { link_->close(); }
 
