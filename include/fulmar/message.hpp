@@ -74,9 +74,9 @@ using DeliveryHandler = std::move_only_function<void(const Delivery&)>;
 // Thread-safety: may be moved to and used on any thread, by one at a time; outliving the client is harmless.
 class Acknowledgement {
  public:
-  Acknowledgement() = default;
-  Acknowledgement(Acknowledgement&&) noexcept = default;
-  Acknowledgement& operator=(Acknowledgement&&) noexcept = default;
+  Acknowledgement();
+  Acknowledgement(Acknowledgement&&) noexcept;
+  Acknowledgement& operator=(Acknowledgement&&) noexcept;
 
   explicit operator bool() const { return state_ != nullptr; }
   // Once; later calls do nothing, nor does one for a connection that is gone. `reason_code` >= 0x80 refuses (5.0).

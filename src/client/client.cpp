@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "client/connection.hpp"
+#include "client/deduplicator.hpp"
 #include "client/dispatcher.hpp"
 #include "client/envelope.hpp"
 #include "client/handler_table.hpp"
@@ -67,6 +68,27 @@ std::unique_ptr<Dispatcher::Item> item(Function function) {
 
 }  // namespace
 
+namespace {
+
+// De-duplication of envelopes, where the configuration asks for it.
+class EnvelopeFilter final : public CallFilter {
+ public:
+  explicit EnvelopeFilter(const ClientConfig& config)
+      : envelopes_(config.dedupe_ttl, config.dedupe_max_entries) {}
+  std::optional<Key> key_of(const Message& message) override { return envelopes_.key_of(message); }
+  bool seen(const Key& key, std::uint64_t handler_id, Instant now) override {
+    return envelopes_.seen(key, handler_id, now);
+  }
+  void mark(const Key& key, std::uint64_t handler_id, Instant now) override {
+    envelopes_.mark(key, handler_id, now);
+  }
+
+ private:
+  Deduplicator envelopes_;
+};
+
+}  // namespace
+
 class Client::Impl : public std::enable_shared_from_this<Impl> {
  public:
   Impl(ClientConfig config, std::shared_ptr<Runtime::Impl> shared)
@@ -74,11 +96,17 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
         owns_runtime_(!shared),
         runtime_(shared ? std::move(shared) : std::make_shared<Runtime::Impl>(Runtime::Options{})),
         outbox_(config_.outbox_bytes, config_.outbox_messages),
+        table_(config_.max_subscriptions),
         loop_(runtime_->assign_loop()),
-        dispatcher_(config_.inbound_bytes, table_, [this] { connection_.wake(); }),
+        dispatcher_(runtime_->assign_worker(), config_.inbound_bytes, table_, [this] { connection_.wake(); }),
         connection_(loop_, config_, endpoints_of(config_), outbox_, dispatcher_, counters_,
                     [this](const StateChange& change) { tell(change); }),
-        requests_(std::make_shared<Requests>(config_.client_id, std::string(source_of(config_)), host())) {}
+        requests_(std::make_shared<Requests>(config_.client_id, std::string(source_of(config_)), host())) {
+    if (!config_.clean_start) dispatcher_.keep_unrouted();
+    if (config_.dedupe_ttl.count() > 0) {
+      dispatcher_.set_call_filter(std::make_unique<EnvelopeFilter>(config_));
+    }
+  }
 
   ~Impl() {
     // A publish() that raced with the client's end, or a client that was never started.
@@ -166,8 +194,10 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     }
     drop_waiting();
     dispatcher_.post(item([requests = requests_] { requests->end(); }));
-    dispatcher_.stop();
-    dispatcher_.join();
+    // A handler has a moment to return, also when there was none for the broker.
+    dispatcher_.stop(std::max(until, Clock::now() + milliseconds(200)));
+    if (owns_runtime_) runtime_->stop_dispatch();
+    table_.end_grants({Errc::shutting_down, "the client was shut down", std::nullopt});
     const std::lock_guard lock(life_);
     life_stage_ = Stage::ended;
     return report();
@@ -201,23 +231,48 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
 
   Requests& requests() { return *requests_; }
 
-  Result<Subscription> subscribe_checked(std::string_view filter, MessageHandler handler,
-                                         const SubscribeOptions& options, GrantedHandler granted);
+  Result<Subscription> subscription(std::string_view filter, MessageHandler handler,
+                                    const SubscribeOptions& options, GrantedHandler granted);
 
-  std::uint64_t subscribe(std::string_view filter, MessageHandler handler, const SubscribeOptions& options,
-                          GrantedHandler granted) {
-    const auto id = table_.set(filter, std::move(handler));
-    connection_.post(command([filter = std::string(filter), options,
-                              granted = std::move(granted)](Connection& connection) mutable {
-      connection.subscriptions().want(std::move(filter), options, std::move(granted));
+  Result<HandlerTable::EntryPtr> subscribe(std::string_view filter, MessageHandler handler,
+                                           const SubscribeOptions& options, GrantedHandler granted) {
+    if (const auto error = mqtt::check_topic_filter(filter); error != mqtt::TopicError::none) {
+      return bad_topic("topic filter", filter, error);
+    }
+    const auto invalid = [&](std::string_view why) {
+      return fail(Errc::invalid_config,
+                  "cannot subscribe to \"" + std::string(filter.substr(0, 64)) + "\": " + std::string(why));
+    };
+    if (!handler) return invalid("the handler is empty");
+    if (options.qos > QoS::exactly_once) return invalid("the QoS is not 0, 1 or 2");
+    if (options.retain_handling > RetainHandling::do_not_send)
+      return invalid("the retain handling is not 0, 1 or 2");
+    if (options.no_local && filter.starts_with("$share/")) {
+      return invalid("no_local is not for shared subscriptions [MQTT-3.8.3-4]");
+    }
+    const std::lock_guard lock(subscribing_);
+    auto entry = table_.set(filter, std::move(handler), options, std::move(granted));
+    if (!entry) return entry;
+    const SubscriptionRequests::Terms terms{.id = (*entry)->id,
+                                            .identifier = (*entry)->identifier,
+                                            .qos = options.qos,
+                                            .no_local = options.no_local,
+                                            .retain_as_published = options.retain_as_published,
+                                            .retain_handling = options.retain_handling};
+    connection_.post(command([filter = std::string(filter), terms](Connection& connection) mutable {
+      connection.subscriptions().want(std::move(filter), terms);
     }));
-    return id;
+    return entry;
   }
 
-  void unsubscribe(const std::string& filter, std::uint64_t id) {
-    if (!table_.remove(filter, id)) return;
-    connection_.post(
-        command([filter](Connection& connection) { connection.subscriptions().forget(filter); }));
+  // `id` 0: whichever it is.
+  bool unsubscribe(std::string_view filter, std::uint64_t id) {
+    const std::lock_guard lock(subscribing_);
+    if (table_.remove(filter, id) == 0) return false;
+    connection_.post(command([filter = std::string(filter)](Connection& connection) {
+      connection.subscriptions().forget(filter);
+    }));
+    return true;
   }
 
   Result<std::string> publish_event(std::string_view topic, std::string_view type, std::string_view json,
@@ -276,8 +331,14 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     m.dropped_shutdown = get(counters_.dropped_shutdown);
     m.dropped = m.dropped_overflow + m.dropped_offline + m.dropped_shutdown;
     m.received = get(counters_.received);
-    m.handled = dispatcher_.handled();
-    m.handler_errors = dispatcher_.handler_errors();
+    const auto inbound = dispatcher_.counts();
+    m.handled = inbound.handled;
+    m.unrouted = inbound.unrouted;
+    m.duplicates = inbound.duplicates;
+    m.handler_errors = inbound.handler_errors;
+    m.inbound_messages = inbound.waiting;
+    m.handler_latency = inbound.latency;
+    m.subscriptions = table_.size();
     m.connects = get(counters_.connects);
     m.disconnects_by_server = get(counters_.disconnects_by_server);
     m.disconnects_by_network = get(counters_.disconnects_by_network);
@@ -514,7 +575,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     };
     host.subscribe = [this](std::string_view filter, MessageHandler handler, const SubscribeOptions& options,
                             GrantedHandler granted) {
-      return subscribe_checked(filter, std::move(handler), options, std::move(granted));
+      return subscription(filter, std::move(handler), options, std::move(granted));
     };
     host.call_later = [this](milliseconds delay, std::move_only_function<void()> function) {
       connection_.post(command([delay, later = item(std::move(function))](Connection& connection) mutable {
@@ -550,7 +611,9 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   Connection connection_;
   const std::shared_ptr<Requests> requests_;
 
-  std::mutex life_;    // life_stage_; never held while waiting, never taken by the runtime's threads
+  std::mutex life_;  // life_stage_; never held while waiting, never taken by the runtime's threads
+  std::mutex
+      subscribing_;  // the table and what is asked of the server change in the same order; users' threads only
   std::mutex ending_;  // held through shutdown(), which one thread does
   Stage life_stage_ = Stage::created;
   std::atomic<pid_t> owner_{0};  // the process that started it
@@ -566,6 +629,7 @@ struct Subscription::State {
   std::weak_ptr<Client::Impl> client;
   std::string filter;
   std::uint64_t id = 0;
+  std::shared_future<Result<QoS>> granted;
 };
 
 Subscription::Subscription(std::shared_ptr<State> state) : state_(std::move(state)) {}
@@ -582,6 +646,10 @@ Subscription::~Subscription() { unsubscribe(); }
 const std::string& Subscription::filter() const {
   static const std::string none;
   return state_ ? state_->filter : none;
+}
+
+std::shared_future<Result<QoS>> Subscription::granted() const {
+  return state_ ? state_->granted : std::shared_future<Result<QoS>>();
 }
 
 void Subscription::unsubscribe() {
@@ -639,23 +707,21 @@ Result<MessageId> Client::publish_health(bool ok, std::string_view event, std::s
   return impl_->publish_health(ok, event, error);
 }
 
-Result<Subscription> Client::Impl::subscribe_checked(std::string_view filter, MessageHandler handler,
-                                                     const SubscribeOptions& options,
-                                                     GrantedHandler granted) {
-  if (const auto error = mqtt::check_topic_filter(filter); error != mqtt::TopicError::none) {
-    return bad_topic("topic filter", filter, error);
-  }
-  if (!handler) return fail(Errc::invalid_config, "the handler for \"" + std::string(filter) + "\" is empty");
+Result<Subscription> Client::Impl::subscription(std::string_view filter, MessageHandler handler,
+                                                const SubscribeOptions& options, GrantedHandler granted) {
+  const auto entry = subscribe(filter, std::move(handler), options, std::move(granted));
+  if (!entry) return std::unexpected(entry.error());
   auto state = std::make_shared<Subscription::State>();
   state->client = weak_from_this();
   state->filter = filter;
-  state->id = subscribe(filter, std::move(handler), options, std::move(granted));
+  state->id = (*entry)->id;
+  state->granted = (*entry)->granted();
   return Subscription(std::move(state));
 }
 
 Result<Subscription> Client::subscribe(std::string_view filter, MessageHandler handler,
                                        const SubscribeOptions& options, GrantedHandler granted) {
-  return impl_->subscribe_checked(filter, std::move(handler), options, std::move(granted));
+  return impl_->subscription(filter, std::move(handler), options, std::move(granted));
 }
 
 Result<OwnedMessage> Client::request(std::string_view topic, BytesView payload, milliseconds timeout,
@@ -674,6 +740,8 @@ Result<Subscription> Client::respond(std::string_view filter, Responder responde
                                      const SubscribeOptions& options) {
   return impl_->requests().respond(filter, std::move(responder), options);
 }
+
+bool Client::unsubscribe(std::string_view filter) { return impl_->unsubscribe(filter, 0); }
 
 std::string_view to_string(Delivery::Outcome outcome) {
   switch (outcome) {

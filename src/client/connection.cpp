@@ -94,7 +94,8 @@ Connection::Connection(EventLoop& loop, const ClientConfig& config, std::vector<
       vitals_(config, [this](const Vitals::Publication& publication) { return queue_own(publication); }),
       on_state_change_(std::move(on_state_change)),
       wake_stream_(loop.context()),
-      timer_(loop.context()) {}
+      timer_(loop.context()),
+      unacknowledged_(dispatcher.mailbox()) {}
 
 Connection::~Connection() {
   if (wake_stream_.is_open()) wake_stream_.release();  // it is the WakeEvent that closes it
@@ -196,8 +197,8 @@ bool Connection::closed_on_connect_of_v5() const {
 void Connection::linger() {
   if (lingering_) return;
   lingering_ = true;
+  set_aside_held();
   held_.reset();
-  unacknowledged_.clear();
   end_deadline_ = std::min(end_deadline_.value_or(Instant::max()), Clock::now() + linger_max);
   transport_->finish_sending();
   if (!reading_) transport_->read();
@@ -205,6 +206,7 @@ void Connection::linger() {
 }
 
 void Connection::drop_link() {
+  set_aside_held();
   resolver_.cancel();
   transport_.reset();
   attempt_deadline_.reset();
@@ -219,7 +221,6 @@ void Connection::drop_link() {
   rx_end_ = tx_begin_ = tx_end_ = 0;
   probe_.reset();
   left_ = false;
-  written_ = drained_ = 0;
   vitals_.disconnected();
   own_.clear();
   ServerFacts next;  // the next server is expected to take all, in the version that was spoken last

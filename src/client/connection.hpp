@@ -31,6 +31,7 @@
 #include "client/backoff.hpp"
 #include "client/dispatcher.hpp"
 #include "client/event_loop.hpp"
+#include "client/inbound_acknowledgements.hpp"
 #include "client/subscription_requests.hpp"
 #include "client/vitals.hpp"
 #include "fulmar/client.hpp"
@@ -186,6 +187,9 @@ class Connection final : private net::Transport::Listener {
   // --- the turn
   void turn();
   void take_commands();
+  void deliver_held();
+  void set_aside_held();
+  bool deliver(const mqtt::PublishView& message);
   void take_acknowledgements();
   void make_room();
   bool queue_own(const Vitals::Publication& publication);
@@ -271,8 +275,6 @@ class Connection final : private net::Transport::Listener {
   using Block = std::unique_ptr<std::uint64_t[]>;  // 8-byte aligned, a record
   std::deque<Block> own_;
   bool left_ = false;     // say_leaving() was called on this link
-  std::uint64_t written_ = 0;  // bytes, on this link
-  std::uint64_t drained_ = 0;  // of them, had reached the peer's system when that was last looked at
   Instant written_at_{};  // when the transport last took bytes
 
   BufferPool::Buffer rx_, tx_;  // null while there is nothing in them
@@ -284,12 +286,13 @@ class Connection final : private net::Transport::Listener {
   std::size_t tx_begin_ = 0, tx_end_ = 0;
   bool writing_ = false;
 
-  struct Unacknowledged {
-    std::uint64_t delivered;  // number of the message in the order of delivery, from 1
-    std::uint16_t packet_id;
-    QoS qos;
+  InboundAcknowledgements unacknowledged_;
+  // Of QoS 2 and held when their connection ended: they do not come again.
+  struct Overdue {
+    OwnedMessage message;
+    std::uint16_t packet_id;  // 0: the server has lost the session
   };
-  std::deque<Unacknowledged> unacknowledged_;
+  std::vector<Overdue> overdue_;
   std::vector<std::shared_ptr<Waiter>> waiters_;
   std::shared_ptr<Waiter> finished_;
   std::multimap<Instant, std::unique_ptr<Dispatcher::Item>> later_;

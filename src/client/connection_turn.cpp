@@ -40,12 +40,7 @@ void Connection::turn() {
     return sleep_or_turn_again();
   }
   take_acknowledgements();
-  if (held_ && dispatcher_.deliver(*held_)) {
-    const auto message = *std::exchange(held_, std::nullopt);
-    if (message.packet_id)
-      unacknowledged_.push_back({dispatcher_.delivered(), message.packet_id, message.qos});
-    session_.hold_input(false, Clock::now());
-  }
+  deliver_held();
   pump();
   if (config_.overflow == Overflow::drop_oldest) make_room();
   if (phase_ == Phase::up) subscriptions_.send();
@@ -81,13 +76,51 @@ void Connection::take_snapshot() {
   counters_.protocol_violations.store(counts.violations, std::memory_order_relaxed);
 }
 
-void Connection::take_acknowledgements() {
-  if (phase_ != Phase::up || unacknowledged_.empty()) return;
-  const std::uint64_t handled = dispatcher_.handled();
-  while (!unacknowledged_.empty() && unacknowledged_.front().delivered <= handled) {
-    session_.acknowledge(unacknowledged_.front().packet_id);
-    unacknowledged_.pop_front();
+// False: the dispatcher has no room now.
+bool Connection::deliver(const mqtt::PublishView& message) {
+  if (!dispatcher_.deliver(message)) return false;
+  if (message.packet_id) unacknowledged_.delivered(dispatcher_.delivered(), message.packet_id, message.qos);
+  return true;
+}
+
+void Connection::set_aside_held() {
+  if (!held_ || held_->qos != QoS::exactly_once) return;
+  Message message;
+  message.topic = held_->topic;
+  message.payload = held_->payload;
+  message.properties = held_->properties;
+  message.qos = held_->qos;
+  message.retain = held_->retain;
+  message.dup = held_->dup;
+  overdue_.push_back({message.copy(), held_->packet_id});
+}
+
+void Connection::deliver_held() {
+  while (!overdue_.empty()) {
+    const Message& message = *overdue_.front().message;
+    mqtt::PublishView view;
+    view.topic = message.topic;
+    view.payload = message.payload;
+    view.properties = message.properties;
+    view.packet_id = overdue_.front().packet_id;
+    view.qos = message.qos;
+    view.retain = message.retain;
+    view.dup = message.dup;
+    if (!deliver(view)) return;
+    overdue_.erase(overdue_.begin());
   }
+  if (!held_ || !deliver(*held_)) return;
+  held_.reset();
+  session_.hold_input(false, Clock::now());
+}
+
+void Connection::take_acknowledgements() {
+  if (phase_ != Phase::up) return;
+  const auto handled = dispatcher_.handled();
+  if (!unacknowledged_.ready(handled)) return;
+  unacknowledged_.take(handled, [this](std::uint16_t packet_id, mqtt::ReasonCode reason) {
+    session_.acknowledge(packet_id, reason);
+  });
 }
 
 // Overflow::drop_oldest: keeps a quarter of the outbox free while the session takes nothing.
@@ -162,7 +195,6 @@ void Connection::fill_and_write(Instant now) {
 
 void Connection::on_written(std::size_t size) {
   Counters::add(counters_.bytes_out, size);
-  written_ += size;
   tx_begin_ += size;
   if (tx_begin_ < tx_end_) {
     written_at_ = Clock::now();
@@ -178,7 +210,9 @@ void Connection::on_read(std::size_t size) {
   if (lingering_) return transport_->read();
   reading_ = false;
   rx_end_ += size;
-  session_.receive({rx_.get(), rx_end_}, Clock::now());
+  const auto now = Clock::now();
+  dispatcher_.stamp(now);
+  session_.receive({rx_.get(), rx_end_}, now);
   rx_presented_ = true;
   turn();
 }
@@ -237,20 +271,20 @@ void Connection::handle(const mqtt::Connected& event) {
   redirect_now_ = false;
   was_connected_ = true;
   Counters::add(counters_.connects);
+  unacknowledged_.connected(event.session_present);
   if (!event.session_present) {
-    unacknowledged_.clear();
-  } else {
-    // QoS 1 comes again and is acknowledged then; QoS 2 does not come again.
-    std::erase_if(unacknowledged_, [](const Unacknowledged& one) { return one.qos == QoS::at_least_once; });
+    for (auto& overdue : overdue_) overdue.packet_id = 0;
   }
-  vitals_.connected(up_since_, WallClock::now());
-  subscriptions_.connected(event.session_present, event.limits.maximum_packet_size);
+  dispatcher_.connected(event.session_present);
   const bool v5 = session_.config().version == ProtocolVersion::v5;
+  subscriptions_.connected(event.session_present, event.limits.maximum_packet_size,
+                           v5 && event.limits.subscription_identifiers_available);
   if (v5 && redirects_.empty()) spoke_v5_[endpoint_index_] = true;
   server_.store(ServerFacts{event.limits.maximum_packet_size, event.limits.maximum_qos,
                             event.limits.retain_available, v5, true}
                     .packed(),
                 std::memory_order_relaxed);
+  vitals_.connected(up_since_, WallClock::now());
   const std::string reason = "connected to " + endpoint().name() + " (" + peer_ + ", MQTT " +
                              (v5 ? "5.0" : "3.1.1") +
                              (event.session_present ? ", session resumed)" : ", new session)");
@@ -284,12 +318,9 @@ void Connection::handle(const mqtt::Refused& event) {
 void Connection::handle(const mqtt::Received& event) {
   Counters::add(counters_.received);
   const auto& message = event.message;
-  if (!dispatcher_.deliver(message)) {
-    held_ = message;
-    session_.hold_input(true, Clock::now());
-    return;
-  }
-  if (message.packet_id) unacknowledged_.push_back({dispatcher_.delivered(), message.packet_id, message.qos});
+  if (overdue_.empty() && deliver(message)) return;
+  held_ = message;
+  session_.hold_input(true, Clock::now());
 }
 
 void Connection::handle(const mqtt::Completed& event) {
@@ -479,11 +510,7 @@ void Connection::on_timer() {
         {}, Cause::timeout);
   } else if (transport_) {
     if (phase_ == Phase::up && !goodbye_) vitals_.on_timeout(now, WallClock::now());
-    if (const auto due = session_.next_timeout(); due && now >= *due) {
-      const auto drained = written_ - transport_->unsent();
-      if (std::exchange(drained_, drained) < drained) session_.output_drains(now);
-      session_.on_timeout(now);
-    }
+    if (const auto due = session_.next_timeout(); due && now >= *due) session_.on_timeout(now);
   }
   turn();
 }
@@ -492,8 +519,7 @@ void Connection::sleep_or_turn_again() {
   const bool could_send = phase_ == Phase::up && !goodbye_ && !writing_ && session_.publish_room() > 0;
   control_flag_.announce();
   if (could_send && config_.wakeup.lazy_interval == 0us) outbox_flag_.announce();
-  const bool acknowledge = phase_ == Phase::up && !unacknowledged_.empty() &&
-                           unacknowledged_.front().delivered <= dispatcher_.handled();
+  const bool acknowledge = phase_ == Phase::up && !lingering_ && unacknowledged_.ready(dispatcher_.handled());
   if (commands_.empty() && !acknowledge && !(could_send && !outbox_.front().empty())) return;
   outbox_flag_.awake();
   control_flag_.awake();

@@ -5,7 +5,7 @@
 
 namespace fulmar {
 
-Runtime::Impl::Impl(Options options) {
+Runtime::Impl::Impl(Options options) : dispatch_pool_(options.dispatch_threads) {
   const auto check = [](const char* name, unsigned threads) {
     if (threads >= 1 && threads <= 256) return;
     throw std::invalid_argument("Runtime: " + std::string(name) + " is " + std::to_string(threads) +
@@ -15,6 +15,8 @@ Runtime::Impl::Impl(Options options) {
   check("dispatch_threads", options.dispatch_threads);
   for (unsigned i = 0; i < options.io_threads; ++i) loops_.push_back(std::make_unique<EventLoop>());
 }
+
+void Runtime::Impl::stop_dispatch() { dispatch_pool_.stop(); }
 
 void Runtime::Impl::stop() {
   for (const auto& loop : loops_) loop->stop();

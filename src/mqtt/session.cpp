@@ -301,10 +301,6 @@ milliseconds answer_within(std::uint16_t keepalive_s) { return milliseconds(keep
 
 }  // namespace
 
-void Session::output_drains(Instant now) {
-  if (impl_->ping_sent) impl_->ping_sent = now;
-}
-
 Instant Session::Impl::dead_at() const {
   return std::max(last_received + dead_after(limits.keepalive_s),
                   *ping_sent + answer_within(limits.keepalive_s));

@@ -223,9 +223,6 @@ class Session {
   bool should_close() const;  // nothing more to send: close the transport
 
   std::optional<Instant> next_timeout() const;
-  // Before on_timeout(), where the transport can tell: bytes of what was transmitted have reached the peer since the last
-  // call. A PINGREQ that waits behind others in the transport is then not taken for unanswered yet.
-  void output_drains(Instant now);
   void on_timeout(Instant now);
 
   // Forgets the session state: unacknowledged messages become new ones at the next connect, which asks for a clean start.
