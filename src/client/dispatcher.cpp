@@ -4,6 +4,8 @@
 #include <exception>
 #include <utility>
 
+#include "fulmar/mqtt/topic.hpp"
+
 namespace fulmar {
 namespace {
 
@@ -176,6 +178,8 @@ void Dispatcher::take_changes() {
   for (const auto& entry : changes) {
     if (!entry->active.load(std::memory_order_acquire)) {
       if (trie_.remove(*entry)) let_go(*entry);
+      unsubscribed_.push_back(std::string(entry->levels()));
+      if (unsubscribed_.size() > unsubscribed_max) unsubscribed_.pop_front();
       continue;
     }
     if (entry->executor && !entry->queue) {
@@ -388,6 +392,9 @@ void Dispatcher::made_room(std::size_t bytes) {
 
 void Dispatcher::keep(const Message& message, std::uint64_t number, std::uint16_t link) {
   if (!keep_for_ || keeping_over_) return count(unrouted_);
+  // What comes for a filter that was unsubscribed is late, not early.
+  const auto matches_topic = [&](const std::string& filter) { return mqtt::matches(filter, message.topic); };
+  if (std::ranges::any_of(unsubscribed_, matches_topic)) return count(unrouted_);
   // The server sends it again, since this connection has not acknowledged it.
   if (message.qos == QoS::at_least_once && is_superseded(link)) return;
   if (!kept_) kept_ = std::make_unique<KeptMessages>(kept_count_max, inbound_.capacity_bytes() / 4);
