@@ -412,7 +412,7 @@ TEST_P(Acknowledgements, N18_twice_unknown_and_of_the_wrong_kind_complete_nothin
 }
 
 // Disabled until Metrics::answers_ignored is built.
-TEST_P(Acknowledgements, DISABLED_N18_that_are_ignored_are_counted) {
+TEST_P(Acknowledgements, N18_that_are_ignored_are_counted) {
   Client client(persistent_config(broker_.url(), "receiver", GetParam()));
   ASSERT_TRUE(client.connect(patience));
   publish_next(client, broker_.ledger(), QoS::at_least_once);
@@ -506,7 +506,7 @@ TEST(Faults, N19_a_message_without_acknowledgement_is_not_sent_again_on_the_same
 }
 
 // Disabled until ClientConfig::ack_timeout is built.
-TEST(Faults, DISABLED_N19_the_acknowledgement_timeout_makes_the_link_anew_and_loses_nothing) {
+TEST(Faults, N19_the_acknowledgement_timeout_makes_the_link_anew_and_loses_nothing) {
   ScriptedBroker broker;
   broker.on(PacketType::publish, [](Link& link, const mqtt::PacketView&) { return link.number <= 2; });
   broker.on(PacketType::pubrel, [](Link& link, const mqtt::PacketView&) { return link.number == 3; });
