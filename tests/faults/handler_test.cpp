@@ -185,6 +185,7 @@ TEST_P(Misbehaviour, P13_neither_terminates_nor_locks_up) {
     link.publish("news", "x", QoS::at_least_once, 1);
     return true;
   });
+  const auto running = threads();
   client_ = std::make_unique<Client>(persistent_config(broker_.url(), "acrobat"));
   auto& client = *client_;
   if (where() == Where::state) {
@@ -214,6 +215,9 @@ TEST_P(Misbehaviour, P13_neither_terminates_nor_locks_up) {
     if (what() == What::stops) {
       EXPECT_TRUE(client_->wait_for(ConnectionState::disconnected, patience));
     }
+    client_.reset();
+    // The thread that the handler ran on could not be waited for from within it.
+    EXPECT_TRUE(eventually([&] { return threads() <= running; }));
     return;
   }
   // Everything goes on.

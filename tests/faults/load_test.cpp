@@ -20,7 +20,7 @@ using Link = ScriptedBroker::Link;
 
 // --- P11 -------------------------------------------------------------------------------------------------------------
 
-constexpr std::size_t large_size = std::size_t{100} << 20;
+constexpr std::size_t large_size = std::size_t{sanitized ? 20 : 100} << 20;
 
 std::string large_payload() {
   std::string payload(large_size, '\0');
