@@ -68,14 +68,14 @@ void SubscriptionRequests::connected(bool session_present, std::uint32_t server_
     std::erase_if(filters_, [](const auto& filter) { return !filter.second.wanted; });
     for (auto& [filter, state] : filters_) state.answered = state.unsubscribe = false;
   }
-  // Those that share packets one after the other.
-  for (const bool shares : {true, false}) {
-    for (auto& filter : filters_) {
-      const auto& state = filter.second;
-      if ((state.terms.identifier == HandlerTable::identifier_of_plain_filters) != shares) continue;
-      if (state.unsubscribe || (state.wanted && !state.answered)) wait(filter);
-    }
+  // In the order of the calls, as retained messages come in the order of the requests.
+  std::vector<Filters::value_type*> open;
+  for (auto& filter : filters_) {
+    if (filter.second.unsubscribe || (filter.second.wanted && !filter.second.answered))
+      open.push_back(&filter);
   }
+  std::ranges::sort(open, {}, [](const auto* filter) { return filter->second.terms.id; });
+  for (auto* filter : open) wait(*filter);
 }
 
 std::uint32_t SubscriptionRequests::identifier_of(const Filter& filter) const {

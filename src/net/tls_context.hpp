@@ -10,7 +10,7 @@
 
 #include <memory>
 
-#include "fulmar/client_config.hpp"
+#include "fulmar/tls_config.hpp"
 #include "fulmar/result.hpp"
 
 struct ssl_ctx_st;
