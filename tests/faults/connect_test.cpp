@@ -268,6 +268,30 @@ TEST(Faults, N11_when_the_refusals_end_nothing_is_lost) {
   EXPECT_EQ(broker.ledger().balance(), all_well);
 }
 
+TEST(Faults, N11_another_server_is_used_when_the_configuration_says_so) {
+  for (const bool follows : {true, false}) {
+    ScriptedBroker old, other;
+    old.on(PacketType::connect, [&](ScriptedBroker::Link& link, const mqtt::PacketView&) {
+      const auto there = "127.0.0.1:" + std::to_string(other.port());
+      link.send(mqtt::ConnackView{false, static_cast<std::uint8_t>(ReasonCode::server_moved),
+                                  Properties().add(mqtt::PropertyId::server_reference, there).view()});
+      link.end();
+      return true;
+    });
+    auto config = config_for(old.url(), "mover");
+    config.follow_redirects = follows;
+    Client client(config);
+    client.start();
+    if (follows) {
+      EXPECT_TRUE(client.wait_for(ConnectionState::connected, patience)) << client.last_change().reason;
+      EXPECT_EQ(other.connections(), 1u);
+    } else {
+      ASSERT_TRUE(eventually([&] { return old.connections() >= 2; }));
+      EXPECT_EQ(other.connections(), 0u);
+    }
+  }
+}
+
 // --- N12 -------------------------------------------------------------------------------------------------------------
 
 class ServerDisconnect : public testing::TestWithParam<bool> {};
