@@ -1,6 +1,5 @@
 // bench_clients: what MQTT clients cost, ours and its rivals, in one run against one sink. docs/benchmarks.md tells how.
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -8,12 +7,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <iostream>
 
 #include <CLI/CLI.hpp>
 
 #include "probes.hpp"
+#include "report.hpp"
 #include "suites/suite.hpp"
 
 namespace fulmar::bench {
@@ -59,10 +58,8 @@ bool run_suite(const Suite& suite, const Options& options, const std::vector<Lib
     std::cerr << "bench_clients: " << sink.error().message << '\n';
     return false;
   }
-  Results results{.suite = std::string(suite.name),
-                  .machine = machine(),
-                  .measured = fmt::format("{:%Y-%m-%d %H:%M} UTC", fmt::gmtime(std::time(nullptr))),
-                  .quick = options.quick};
+  Results results{
+      .suite = std::string(suite.name), .machine = machine(), .measured = utc_now(), .quick = options.quick};
   Bench bench{.options = options, .libraries = {}, .sink = *sink};
   for (const auto& library : libraries) {
     if (!library.missing.empty()) results.skipped.emplace_back(library.name, library.missing);
@@ -81,6 +78,16 @@ bool run_suite(const Suite& suite, const Options& options, const std::vector<Lib
   return !bench.failed;
 }
 
+int make_report(const Options& options) {
+  const auto folder = options.output + "/report";
+  if (const auto written = write_report(options.output, folder); !written) {
+    std::cerr << "bench_clients: " << written.error().message << '\n';
+    return 1;
+  }
+  std::cout << fmt::format("{}/report.md\n", folder);
+  return 0;
+}
+
 int main_with(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   if (!arguments.empty() && arguments.front() == "--child") return run_scenario(arguments);
@@ -90,7 +97,9 @@ int main_with(int argc, char** argv) {
   std::vector<std::string> chosen;
   std::vector<std::string> names{"all"};
   for (const auto& suite : suites()) names.emplace_back(suite.name);
-  app.add_option("SUITE", chosen, fmt::format("what to measure: {}", fmt::join(names, ", ")))
+  names.emplace_back("report");
+  app.add_option("SUITE", chosen,
+                 fmt::format("what to measure ({}), or to make a report of what was", fmt::join(names, ", ")))
       ->check(CLI::IsMember(names));
   app.add_option("--only", options.only, "measure this library only; may be repeated");
   app.add_option("--qos", options.qos, "publish, receive: 0,1,2")->delimiter(',')->check(CLI::Range(0, 2));
@@ -110,6 +119,7 @@ int main_with(int argc, char** argv) {
   app.add_flag("--quick", options.quick, "shorter and fewer: a look, not a result");
   CLI11_PARSE(app, argc, argv);
 
+  if (std::ranges::find(chosen, "report") != chosen.end()) return make_report(options);
   raise_descriptor_limit();
   const auto libraries = all_libraries(options);
   std::vector<std::string> known;

@@ -46,6 +46,80 @@ TEST(CallClock, measures_a_known_wait) {
   EXPECT_GE(clock.ns(static_cast<double>(CallClock::now() - begin)), 19e6);
 }
 
+TEST(Histogram, is_a_distribution_with_every_value_below_its_bound) {
+  Histogram histogram;
+  for (std::uint64_t value = 1; value <= 1000; ++value) histogram.add(value);
+  const auto distribution = histogram.distribution(2);
+  std::uint64_t seen = 0;
+  for (const auto& [bound, count] : distribution) {
+    seen += count;
+    EXPECT_LE(static_cast<double>(seen) * 2, bound);
+  }
+  EXPECT_EQ(seen, 1000u);
+  EXPECT_LT(distribution.size(), 130u) << "coarse enough for a file";
+  Distribution twice = distribution;
+  merge(twice, distribution);
+  ASSERT_EQ(twice.size(), distribution.size());
+  EXPECT_EQ(twice.back().second, 2 * distribution.back().second);
+}
+
+TEST(Parameters, come_back_from_their_arguments) {
+  const auto back =
+      Parameters::parse(Parameters().set("seconds", 0.5).set("state", "down").set("qos", 2u).arguments());
+  EXPECT_EQ(back.number<double>("seconds"), 0.5);
+  EXPECT_EQ(back.number<unsigned>("qos"), 2u);
+  EXPECT_EQ(back.text("state"), "down");
+  EXPECT_EQ(back.text("nothing"), "");
+  EXPECT_EQ(back.number<int>("nothing"), 0);
+}
+
+Result<ChildReport> run_script(std::string script, const Control& control = {},
+                               std::chrono::seconds limit = std::chrono::seconds(20)) {
+  const std::vector<std::string> command{"/bin/sh", "-c", std::move(script)};
+  return run_child(command, {}, limit, control);
+}
+
+TEST(Child, reports_figures_samples_distributions_and_a_note) {
+  const auto report = run_script(
+      R"(echo '{"figures":{"a":1.5},"samples":{"b":[1,2]},"distributions":{"c":[[10,3]]},"note":"n"}' >&$FULMAR_BENCH_REPORT_FD)");
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->figures.at("a"), 1.5);
+  EXPECT_EQ(report->samples.at("b"), (std::vector<double>{1, 2}));
+  EXPECT_EQ(report->distributions.at("c"), (Distribution{{10, 3}}));
+  EXPECT_EQ(report->note, "n");
+}
+
+TEST(Child, asks_and_is_answered_before_it_reports) {
+  std::string asked;
+  const auto report = run_script(R"(echo '? how many' >&$FULMAR_BENCH_REPORT_FD; read answer;
+                                    echo "{\"note\":\"$answer\"}" >&$FULMAR_BENCH_REPORT_FD)",
+                                 [&](std::string_view command) {
+                                   asked = command;
+                                   return std::string("seven");
+                                 });
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(asked, "how many");
+  EXPECT_EQ(report->note, "seven");
+}
+
+TEST(Child, that_fails_says_why_in_its_own_words_or_by_its_exit_code) {
+  const auto told = run_script(R"(echo '{"failure":"no CONNACK"}' >&$FULMAR_BENCH_REPORT_FD; exit 1)");
+  ASSERT_FALSE(told);
+  EXPECT_EQ(told.error().message, "no CONNACK");
+  const auto silent = run_script("exit 3");
+  ASSERT_FALSE(silent);
+  EXPECT_EQ(silent.error().message, "exit code 3 and no report");
+  const auto babble = run_script("echo hello >&$FULMAR_BENCH_REPORT_FD");
+  ASSERT_FALSE(babble);
+  EXPECT_NE(babble.error().message.find("hello"), std::string::npos);
+}
+
+TEST(Child, that_takes_too_long_is_ended) {
+  const auto report = run_script("exec sleep 60", {}, std::chrono::seconds(1));
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().code, Errc::timeout);
+}
+
 TEST(AllocationCounter, counts_malloc_and_new_only_while_enabled) {
   if (!AllocationCounter::available()) GTEST_SKIP() << "the sanitizers bring their own malloc";
   AllocationCounter::enable(true);

@@ -119,8 +119,7 @@ Result<SyscallCounter> SyscallCounter::open(unsigned long flags) {
   attributes.type = PERF_TYPE_TRACEPOINT;
   attributes.config = id;
   attributes.inherit = 1;
-  const auto fd =
-      static_cast<int>(::syscall(SYS_perf_event_open, &attributes, 0, -1, -1, flags));
+  const auto fd = static_cast<int>(::syscall(SYS_perf_event_open, &attributes, 0, -1, -1, flags));
   if (fd < 0) {
     return fail(Errc::io_error,
                 fmt::format("system calls are not counted: perf_event_open: {}; run as root or set "

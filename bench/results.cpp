@@ -1,11 +1,13 @@
 #include "results.hpp"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <sstream>
 
@@ -93,8 +95,8 @@ std::string lines_of(const json::array& array) {
 }  // namespace
 
 std::string Row::title() const {
-  auto text = fmt::format("{} {}", library, version);
-  for (const std::string_view name : {"wakeup", "overflow", "clients"}) {
+  auto text = version.empty() ? library : fmt::format("{} {}", library, version);
+  for (const std::string_view name : {"wakeup", "overflow", "threads"}) {
     if (const auto value = label(name); !value.empty()) text += fmt::format(", {}", value);
   }
   return text;
@@ -137,15 +139,15 @@ std::string number(double value) {
   return digits;
 }
 
-std::string ratio(double ours, double theirs, Better better) {
+std::string ratio(double mine, double theirs, Better better) {
   if (better == Better::neither) return "";
-  if (std::isnan(ours) || std::isnan(theirs)) return "-";
-  const double times = better == Better::more ? ours / theirs : theirs / ours;
-  if (std::isnan(times)) return "=";                                        // 0 against 0
+  if (std::isnan(mine) || std::isnan(theirs)) return "-";
+  const double times = better == Better::more ? mine / theirs : theirs / mine;
+  if (std::isnan(times)) return "=";                                       // 0 against 0
   return std::isinf(times) ? "none" : fmt::format("x {}", number(times));  // ours costs nothing
 }
 
-std::string table(std::span<const Row> rows, std::span<const Column> columns, std::string_view ours) {
+std::string table(std::span<const Row> rows, std::span<const Column> columns) {
   std::vector<std::vector<std::string>> lines;
   auto& heading = lines.emplace_back(std::vector<std::string>{"library"});
   for (const auto& column : columns) heading.push_back(column.heading);
@@ -164,7 +166,7 @@ std::string table(std::span<const Row> rows, std::span<const Column> columns, st
     }
   }
   for (const auto& row : rows) {
-    if (mine == rows.end() || row.library == ours || row.figures.empty()) continue;
+    if (mine == rows.end() || row.library == ours || row.figures.empty() || row.version.empty()) continue;
     auto& ratios =
         lines.emplace_back(std::vector<std::string>{fmt::format("{} better than {}", ours, row.library)});
     for (const auto& column : columns) {
@@ -183,10 +185,12 @@ std::string table(std::span<const Row> rows, std::span<const Column> columns, st
     text += '\n';
   }
   for (const auto& row : rows) {
-    if (!row.note.empty()) text += fmt::format("  {}: {}\n", row.library, row.note);
+    if (!row.note.empty()) text += fmt::format("  {}: {}\n", row.title(), row.note);
   }
   return text;
 }
+
+std::string utc_now() { return fmt::format("{:%Y-%m-%d %H:%M} UTC", fmt::gmtime(std::time(nullptr))); }
 
 Result<void> write_json(const std::filesystem::path& file, const Results& results) {
   json::array skipped;

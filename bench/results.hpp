@@ -21,6 +21,8 @@
 
 namespace fulmar::bench {
 
+inline constexpr std::string_view ours = "fulmar";  // the library that the others are compared with
+
 inline constexpr double not_measured = std::numeric_limits<double>::quiet_NaN();
 
 // One library in one configuration.
@@ -62,12 +64,13 @@ struct Column {
 std::string number(double value);
 // "x 5": ours is five times faster, or costs a fifth; "none": ours costs nothing; "=": neither does;
 // empty where neither is better.
-std::string ratio(double ours, double theirs, Better better);
+std::string ratio(double mine, double theirs, Better better);
 
-// Rows of one configuration, `ours` (a library) compared with each other one: the medians, below them min-max, and per
+// Rows of one configuration, ours compared with each other one: the medians, below them min-max, and per
 // rival how many times better ours is.
-std::string table(std::span<const Row> rows, std::span<const Column> columns, std::string_view ours);
+std::string table(std::span<const Row> rows, std::span<const Column> columns);
 
+std::string utc_now();  // "2026-01-02 03:04 UTC"
 Result<void> write_json(const std::filesystem::path& file, const Results& results);
 Result<Results> read_json(const std::filesystem::path& file);
 Result<void> write_file(const std::filesystem::path& file, std::string_view text);  // and its folder

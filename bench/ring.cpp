@@ -12,14 +12,18 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 #include <numeric>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
+#include "columns.hpp"
 #include "harness.hpp"
+#include "results.hpp"
 
 namespace fulmar::bench {
 namespace {
@@ -112,39 +116,48 @@ double measure(unsigned producers, std::uint64_t items) {
 }
 
 struct Contestant {
-  const char* name;
+  std::string library;
+  std::string version;
   double (*measure)(unsigned producers, std::uint64_t items);
 };
-constexpr std::array<Contestant, 3> contestants{{
-    {"outbox::Ring", measure<OutboxRing>},
-    {"mutex ring", measure<MutexRing<1>>},
-    {"mutex ring, bulk pop", measure<MutexRing<256>>},
-}};
 
-int run(std::uint64_t items, unsigned repetitions) {
+int run(std::uint64_t items, unsigned repetitions, bool quick, const std::string& json) {
+  const std::array<Contestant, 3> contestants{{
+      {std::string(ours), "outbox::Ring", measure<OutboxRing>},
+      {"mutex ring", "one pop a lock", measure<MutexRing<1>>},
+      {"mutex ring", "bulk pop", measure<MutexRing<256>>},
+  }};
+  Results results{.suite = "ring", .machine = machine(), .measured = utc_now(), .quick = quick};
   fmt::print(
-      "{}\n{} B items, {} MiB rings, {} items a run, median of {} interleaved repetitions (min-max), ns per "
-      "item\n\n",
-      machine(), item_bytes, ring_bytes >> 20, items, repetitions);
+      "{}\n{} B items, {} MiB rings, {} items a run, median of {} interleaved repetitions, below it "
+      "min-max\n",
+      results.machine, item_bytes, ring_bytes >> 20, items, repetitions);
   for (const unsigned producers : {1u, 4u}) {
-    std::array<std::vector<double>, contestants.size()> figures;
+    std::vector<Row> rows;
+    for (const auto& contestant : contestants) {
+      rows.push_back({.library = contestant.library,
+                      .version = contestant.version,
+                      .labels = {{"producers", std::to_string(producers)}},
+                      .figures = {}});
+    }
     for (unsigned repetition = 0; repetition < repetitions; ++repetition) {
       for (std::size_t i = 0; i < contestants.size(); ++i) {
-        figures[i].push_back(contestants[i].measure(producers, items));
-        if (figures[i].back() < 0) {
-          fmt::print(stderr, "bench_ring: {}: items were lost, doubled or torn\n", contestants[i].name);
+        const double ns = contestants[i].measure(producers, items);
+        if (ns < 0) {
+          fmt::print(stderr, "bench_ring: {} {}: items were lost, doubled or torn\n", contestants[i].library,
+                     contestants[i].version);
           return 1;
         }
+        rows[i].figures["ns_per_item"].push_back(ns);
       }
     }
-    const double ours = median(figures[0]);
-    for (std::size_t i = 0; i < contestants.size(); ++i) {
-      const auto [min, max] = std::ranges::minmax(figures[i]);
-      const double theirs = median(figures[i]);
-      fmt::print("{} producer{}  {:<22}{:>8.1f} ({:.1f}-{:.1f})  x {:.2f}\n", producers,
-                 producers == 1 ? " " : "s", contestants[i].name, theirs, min, max, theirs / ours);
-    }
-    fmt::print("\n");
+    fmt::print("\n{} producer{}\n{}", producers, producers == 1 ? "" : "s", table(rows, ring_columns()));
+    std::ranges::move(rows, std::back_inserter(results.rows));
+  }
+  if (json.empty()) return 0;
+  if (const auto written = write_json(json, results); !written) {
+    fmt::print(stderr, "bench_ring: {}\n", written.error().message);
+    return 1;
   }
   return 0;
 }
@@ -163,7 +176,9 @@ int main(int argc, char** argv) {
   app.add_option("--repetitions", repetitions, "repetitions")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  std::string json;
+  app.add_option("--json", json, "where the figures go");
   app.add_flag("--quick", quick, "a tenth of the items: a look, not a result");
   CLI11_PARSE(app, argc, argv);
-  return fulmar::bench::run(quick ? items / 10 : items, repetitions);
+  return fulmar::bench::run(quick ? items / 10 : items, repetitions, quick, json);
 }

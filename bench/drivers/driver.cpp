@@ -45,7 +45,8 @@ Library paho_python_library() {
 }
 
 Library mqttjs_library(std::string_view npm_folder) {
-  return script("mqtt.js", {"node", "--no-warnings", FULMAR_BENCH_DRIVERS "/mqttjs.mjs", fmt::format("npm={}", npm_folder)});
+  return script("mqtt.js", {"node", "--no-warnings", FULMAR_BENCH_DRIVERS "/mqttjs.mjs",
+                            fmt::format("npm={}", npm_folder)});
 }
 
 }  // namespace fulmar::bench

@@ -295,14 +295,14 @@ async function latency () {
   if (manner === 'paced_asleep') return { note: 'not possible: its timers know whole milliseconds' }
   const client = await new Client().waitConnected()
   const traffic = new Traffic(client, 1, 1_000, state === 'up' ? 1_000 : burstMessages)
-  await traffic.publish(Infinity, seconds)
+  await traffic.publish(100_000, 0.3)
   await traffic.drain()
   const problem = await enter(state, client)
   if (problem) return { note: problem }
   await sleep(2)
 
   const overhead = clockNs()
-  const deadlineNs = nowNs() + seconds * 1e9
+  const deadlineNs = nowNs() + (manner === 'burst' ? 1 : 2) * seconds * 1e9
   const times = []
   let wanted = 0
   if (manner === 'burst') {
@@ -313,7 +313,7 @@ async function latency () {
       await sleep(2)
     }
   } else {
-    wanted = Math.floor(seconds * 0.9 * 1e9 / paceNs)
+    wanted = Math.floor(seconds * 1e9 / paceNs)
     let next = nowNs()
     while (times.length < wanted && nowNs() < deadlineNs) {
       next = Math.max(next + paceNs, nowNs())
@@ -334,7 +334,8 @@ async function reconnect () {
   const client = await new Client().waitConnected()
   const payload = Buffer.alloc(number('payload'), 'x')
   const samples = { reconnect_ms: [], outage_ms: [] }
-  for (let i = 0; i < number('repeats'); i++) {
+  const end = nowNs() + number('seconds') * 1e9
+  for (let i = 0; i < number('repeats') && (i === 0 || nowNs() < end); i++) {
     ask('become down')
     if (!await waitUntil(() => !client.up, 5)) throw new Failure('it did not notice within 5 s that the connection was closed')
     client.client.publish(topic, payload, { qos: 1 })
@@ -370,7 +371,7 @@ async function clients () {
     if (i % 100 === 99 && !await pollUntil(() => connections() + 100 >= kept.length, left())) break
   }
   if (!await pollUntil(() => connections() >= count, left())) {
-    throw new Failure(`${connections()} of ${count} clients were connected in time`)
+    return { note: `only ${connections()} of ${count} clients were connected in time` }
   }
   await sleep(300)
   const after = memoryNow()
@@ -392,7 +393,13 @@ async function waiting () {
   const begin = nowNs()
   let note = ''
   let count = 0
+  // What its store holds: a message replaces an earlier one of the same packet identifier.
+  const kept = () => client.client.outgoingStore?._inflights?.size ?? count
   for (; count < wanted; count++) {
+    if (count % 64 === 0 && kept() < count) {
+      note = `keeps ${kept()} messages: each further one replaces an earlier one`
+      break
+    }
     if (count % 64 === 0 && nowNs() - begin > seconds * 1e9) {
       note = `cut off after ${count} messages in ${seconds} s`
       break
@@ -404,7 +411,7 @@ async function waiting () {
   const elapsed = nowNs() - begin
   const after = memoryNow()
   return {
-    figures: { bytes_per_message: (after.pss - before.pss) / count, messages: count, ns_per_message: elapsed / count },
+    figures: { bytes_per_message: (after.pss - before.pss) / kept(), messages: kept(), ns_per_message: elapsed / count },
     note
   }
 }

@@ -284,7 +284,7 @@ def latency(parameters):
     client = Client(parameters.int("port"), 1_000, offline=True,
                     queue_messages=1_000 if state == "full" else 0).wait_connected()
     traffic = Traffic(client, 1, parameters.int("payload"), 500 if state == "full" else 1_000, BURST_MESSAGES)
-    traffic.publish(1 << 60, seconds)
+    traffic.publish(100_000, 0.3)
     traffic.drain()
     note = enter(state, client, traffic)
     if note:
@@ -293,7 +293,8 @@ def latency(parameters):
 
     overhead = clock_ns()
     now = time.perf_counter_ns
-    deadline_ns = now() + int(seconds * 1e9)
+    limit = seconds if manner == "burst" else 2 * seconds
+    deadline_ns = now() + int(limit * 1e9)
     times, refused = [], 0
 
     def results(note=""):
@@ -303,8 +304,8 @@ def latency(parameters):
             figures |= percentiles(done)
         return {"figures": figures, "distributions": {"caller": distribution(done)}, "note": note}
 
-    watchdog = threading.Timer(seconds + 2, lambda: report(results(
-        f"blocked: a call did not return within {seconds + 2:.0f} s; cut off after {len(times)} calls")))
+    watchdog = threading.Timer(limit + 2, lambda: report(results(
+        f"blocked: a call did not return within {limit + 2:.0f} s; cut off after {len(times)} calls")))
     watchdog.daemon = True
     watchdog.start()
     wanted = 0
@@ -320,7 +321,7 @@ def latency(parameters):
                 traffic.drain()
             time.sleep(0.002)
     else:
-        wanted = int(seconds * 0.9 * 1e9 / PACE_NS)
+        wanted = int(seconds * 1e9 / PACE_NS)
         send, next_ns = client.client.publish, now()
         while len(times) < wanted and now() < deadline_ns:
             next_ns = max(next_ns + PACE_NS, now())
@@ -344,7 +345,10 @@ def reconnect(parameters):
     client = Client(parameters.int("port"), 100, offline=True).wait_connected()
     payload, samples = b"x" * parameters.int("payload"), {"reconnect_ms": [], "outage_ms": []}
     random.seed(2026)
+    end = time.monotonic() + parameters.float("seconds")
     for i in range(parameters.int("repeats")):
+        if i > 0 and time.monotonic() > end:
+            break
         ask("become down")
         if not wait_until(lambda: not client.up, 5):
             raise Failure("it did not notice within 5 s that the connection was closed")
@@ -380,7 +384,8 @@ def clients(parameters):
         if not wait_until(lambda: ask_number("connections") - connections + 100 >= len(kept), deadline - time.monotonic()):
             break
     if not wait_until(lambda: ask_number("connections") - connections >= count, deadline - time.monotonic()):
-        raise Failure(f"{ask_number('connections') - connections} of {count} clients were connected in time")
+        # select(), which it waits in, knows 1,024 descriptors, and a client has three.
+        return {"note": f"only {ask_number('connections') - connections} of {count} clients were connected in time"}
     time.sleep(0.3)
     after = memory_now()
     return {"figures": {"rss_bytes_per_client": (after[0] - before[0]) / count,
@@ -398,7 +403,9 @@ def waiting(parameters):
         if count % 64 == 0 and time.monotonic() - begin > seconds:
             note = f"cut off after {count} messages in {seconds:.0f} s"
             break
-        send(TOPIC, payload, 1)
+        if send(TOPIC, payload, 1).rc not in (0, 4):
+            note = f"refuses more than {count} messages"  # it has no packet identifier left
+            break
         count += 1
     elapsed, after = time.monotonic() - begin, memory_now()
     return {"figures": {"bytes_per_message": (after[1] - before[1]) / count, "messages": count,

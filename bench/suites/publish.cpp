@@ -12,10 +12,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <thread>
 
+#include "columns.hpp"
 #include "probes.hpp"
 #include "suite.hpp"
 #include "traffic.hpp"
@@ -31,17 +31,6 @@ constexpr std::uint64_t burst_warm_up_messages =
     100'000;  // more than a queue of 8 MiB holds: every page is touched
 constexpr std::uint64_t bursts_min = 3;
 constexpr std::uint64_t burst_messages_max = 400'000;
-
-const std::array<Column, 8> columns{{
-    {"messages_per_s", "messages/s", Better::more},
-    {"cpu_s_per_million", "CPU s/M"},
-    {"caller_ns_p50", "call p50 ns"},
-    {"caller_ns_p99", "p99 ns"},
-    {"caller_ns_p999", "p99.9 ns"},
-    {"caller_ns_max", "max ns"},
-    {"allocations_per_message", "alloc/msg"},
-    {"syscalls_per_message", "syscalls/msg"},
-}};
 
 // --- the child's half
 
@@ -185,7 +174,7 @@ std::vector<std::pair<unsigned, unsigned>> qos_and_windows(const Options& option
 void run(Bench& bench, Results& results) {
   const auto& options = bench.options;
   const auto repetitions = options.repetitions_or(5, 1);
-  const double seconds = options.seconds_or(0.6, 0.15);
+  const double seconds = options.seconds_or(0.4, 0.15);
   for (const auto& [qos, window] : qos_and_windows(options)) {
     std::vector<Row> rows;
     for (const auto& library : bench.libraries) {
@@ -211,14 +200,12 @@ void run(Bench& bench, Results& results) {
     }
     show(fmt::format("QoS {}{}, {} B payload", qos,
                      qos == 0 ? std::string() : fmt::format(", window {}", window), options.payload_bytes),
-         rows, columns);
+         rows, publish_columns());
     std::ranges::move(rows, std::back_inserter(results.rows));
   }
 }
 
 }  // namespace
-
-std::span<const Column> publish_columns() { return columns; }
 
 Suite publish_suite() {
   return {.name = "publish",

@@ -3,10 +3,10 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <optional>
 #include <thread>
 
+#include "columns.hpp"
 #include "probes.hpp"
 #include "suite.hpp"
 #include "traffic.hpp"
@@ -18,13 +18,6 @@ using std::chrono::steady_clock;
 
 constexpr std::string_view topic = "bench/receive/topic1";
 constexpr auto stuck_time_limit = std::chrono::seconds(30);
-
-const std::array<Column, 4> columns{{
-    {"messages_per_s", "messages/s", Better::more},
-    {"cpu_s_per_million", "CPU s/M"},
-    {"allocations_per_message", "alloc/msg"},
-    {"syscalls_per_message", "syscalls/msg"},
-}};
 
 struct Flooded {
   std::uint64_t messages = 0;
@@ -107,7 +100,7 @@ Result<ChildReport> scenario(const Parameters& parameters) {
 void run(Bench& bench, Results& results) {
   const auto& options = bench.options;
   const auto repetitions = options.repetitions_or(5, 1);
-  const double seconds = options.seconds_or(0.6, 0.15);
+  const double seconds = options.seconds_or(0.4, 0.15);
   for (const unsigned qos : options.qos.empty() ? std::vector<unsigned>{0, 1} : options.qos) {
     if (qos > 1) continue;
     std::vector<Row> rows;
@@ -126,14 +119,12 @@ void run(Bench& bench, Results& results) {
         bench.run(rows[i], bench.libraries[i], parameters, std::chrono::seconds(60));
       }
     }
-    show(fmt::format("receive, QoS {}, {} B payload", qos, options.payload_bytes), rows, columns);
+    show(fmt::format("receive, QoS {}, {} B payload", qos, options.payload_bytes), rows, receive_columns());
     std::ranges::move(rows, std::back_inserter(results.rows));
   }
 }
 
 }  // namespace
-
-std::span<const Column> receive_columns() { return columns; }
 
 Suite receive_suite() {
   return {.name = "receive",

@@ -4,8 +4,7 @@
 
 #include <fmt/format.h>
 
-#include <array>
-
+#include "columns.hpp"
 #include "suite.hpp"
 #include "traffic.hpp"
 
@@ -13,15 +12,6 @@ namespace fulmar::bench {
 namespace {
 
 using std::chrono::steady_clock;
-
-const std::array<Column, 6> columns{{
-    {"start_us_p50", "start p50 us"},
-    {"start_us_p99", "p99 us"},
-    {"start_us_max", "max us"},
-    {"construct_us_p50", "construct p50 us"},
-    {"construct_us_p99", "p99 us"},
-    {"starts", "starts", Better::neither},
-}};
 
 void add(Figures& figures, std::string_view name, const Histogram& histogram, const CallClock& clock) {
   const auto us = [&](std::uint64_t ticks) { return clock.ns(static_cast<double>(ticks)) * 1e-3; };
@@ -85,17 +75,15 @@ void run(Bench& bench, Results& results) {
                          : bench.options.quick ? 200
                                                : 1'000)
           .set("seconds",
-               library.name == ours ? bench.options.seconds_or(20, 3) : bench.options.seconds_or(3, 1));
+               library.name == ours ? bench.options.seconds_or(20, 3) : bench.options.seconds_or(3, 0.5));
       bench.run(row, library, parameters, std::chrono::seconds(60));
     }
-    show(fmt::format("start, server {}", state), rows, columns);
+    show(fmt::format("start, server {}", state), rows, start_columns());
     std::ranges::move(rows, std::back_inserter(results.rows));
   }
 }
 
 }  // namespace
-
-std::span<const Column> start_columns() { return columns; }
 
 Suite start_suite() {
   return {.name = "start",

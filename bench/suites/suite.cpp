@@ -38,7 +38,7 @@ bool Bench::run(Row& row, const Library& library, Parameters parameters, std::ch
   if (const auto caller = report->distributions.find("caller"); caller != report->distributions.end()) {
     merge(row.distribution, caller->second);
   }
-  row.add_note(report->note);
+  if (row.note.empty()) row.add_note(report->note);  // once, however often it is measured
   return true;
 }
 
@@ -47,7 +47,7 @@ Row Bench::row(const Library& library, std::vector<std::pair<std::string, std::s
 }
 
 void show(std::string_view title, std::span<const Row> rows, std::span<const Column> columns) {
-  std::cout << '\n' << title << '\n' << table(rows, columns, ours) << std::flush;
+  std::cout << '\n' << title << '\n' << table(rows, columns) << std::flush;
 }
 
 std::vector<Suite> suites() {

@@ -21,8 +21,6 @@
 
 namespace fulmar::bench {
 
-inline constexpr std::string_view ours = "fulmar";
-
 struct Options {
   std::vector<std::string> only{};
   std::vector<unsigned> qos{};      // empty: what the suite measures
@@ -73,15 +71,6 @@ Suite reconnect_suite();
 Suite memory_suite();
 Suite start_suite();
 std::vector<Suite> suites();  // in the order of the report
-
-// The columns of the tables, which the report uses as well.
-std::span<const Column> publish_columns();
-std::span<const Column> receive_columns();
-std::span<const Column> latency_columns();
-std::span<const Column> reconnect_columns();
-std::span<const Column> clients_columns();
-std::span<const Column> waiting_messages_columns();
-std::span<const Column> start_columns();
 
 // --- for the scenarios
 

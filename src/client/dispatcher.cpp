@@ -168,6 +168,8 @@ void Dispatcher::take_changes() {
   if (table_.generation() == generation_) return;
   bool afresh = false;
   const auto changes = table_.take_changes(generation_, afresh);
+  topic_.clear();  // no topic is empty
+  matching_.clear();
   const auto let_go = [](Entry& entry) {
     if (entry.queue) entry.queue->resume();  // what waits there finds out that it is not wanted any more
   };
@@ -211,8 +213,8 @@ bool Dispatcher::run_message() {
     latency_us_.store(micros(Clock::now()) - inbound.stamp_us, std::memory_order_relaxed);
   }
   parts_open_ = 0;
-  if (route(message.topic, message.properties)) {
-    call_handlers(message, number);
+  if (const auto entries = route(message); !entries.empty()) {
+    call_handlers(entries, message, number);
   } else {
     keep(message, number, inbound.link);
   }
@@ -241,29 +243,33 @@ bool Dispatcher::run_message() {
   return true;
 }
 
-// The handlers that want this message, in the order of their subscriptions. False: none.
-bool Dispatcher::route(std::string_view topic, const mqtt::PropertiesView& properties) {
-  matching_.clear();
-  trie_.match(topic, matching_);
-  if (matching_.size() <= 1) return !matching_.empty();
-  std::ranges::sort(matching_, {}, [](const Entry* entry) { return entry->id; });
-  if (properties.empty()) return true;
+// The handlers that want this message, in the order of their subscriptions.
+std::span<HandlerTable::Entry* const> Dispatcher::route(const Message& message) {
+  if (message.topic != topic_) {
+    topic_ = message.topic;
+    captures_for_ = nullptr;
+    matching_.clear();
+    trie_.match(topic_, matching_);
+    if (matching_.size() > 1) std::ranges::sort(matching_, {}, [](const Entry* entry) { return entry->id; });
+  }
+  if (matching_.size() <= 1 || message.properties.empty()) return matching_;
   identifiers_.clear();
-  for (const auto& property : properties) {
+  for (const auto& property : message.properties) {
     if (property.id == mqtt::PropertyId::subscription_identifier) identifiers_.push_back(property.number);
   }
-  const auto is_meant = [this](const Entry* entry) {
-    return std::ranges::find(identifiers_, entry->identifier) != identifiers_.end();
-  };
+  if (identifiers_.empty()) return matching_;
+  meant_.clear();
+  for (auto* const entry : matching_) {
+    if (std::ranges::find(identifiers_, entry->identifier) != identifiers_.end()) meant_.push_back(entry);
+  }
   // None: identifiers of a former session or process, which say nothing about the handlers of today.
-  if (std::ranges::any_of(matching_, is_meant)) std::erase_if(matching_, std::not_fn(is_meant));
-  return true;
+  return meant_.empty() ? matching_ : meant_;
 }
 
-void Dispatcher::call_handlers(Message& message, std::uint64_t number) {
+void Dispatcher::call_handlers(std::span<Entry* const> entries, Message& message, std::uint64_t number) {
   std::optional<CallFilter::Key> key;
   if (call_filter_) key = call_filter_->key_of(message);
-  for (auto* const entry : matching_) {
+  for (auto* const entry : entries) {
     if (!entry->active.load(std::memory_order_acquire)) continue;
     if (key && call_filter_->seen(*key, entry->id, Clock::now())) {
       count(duplicates_);
@@ -279,7 +285,10 @@ void Dispatcher::call(Entry& entry, Message& message, std::uint64_t number,
                       const std::optional<CallFilter::Key>& key) {
   message.captures_ = {};
   if (entry.has_wildcards) {
-    captures_of(entry.levels(), message.topic, captures_);
+    if (captures_for_ != &entry) {
+      captures_of(entry.levels(), topic_, captures_);
+      captures_for_ = &entry;
+    }
     message.captures_ = captures_;
   }
   Acknowledgement acknowledgement;
@@ -413,7 +422,8 @@ void Dispatcher::keep(const Message& message, std::uint64_t number, std::uint16_
 bool Dispatcher::run_kept() {
   if (!kept_ || kept_looked_at_ >= kept_->size()) return false;
   const auto& next = (*kept_)[kept_looked_at_];
-  if (!route(next.message->topic, next.message->properties)) {
+  const auto entries = route(*next.message);
+  if (entries.empty()) {
     ++kept_looked_at_;
     return true;
   }
@@ -421,7 +431,7 @@ bool Dispatcher::run_kept() {
   kept_count_.store(kept_->size(), std::memory_order_relaxed);
   Message message = *kept.message;
   parts_open_ = 0;
-  call_handlers(message, kept.number);
+  call_handlers(entries, message, kept.number);
   if (message.qos == QoS::at_most_once) return true;
   if (parts_open_ != 0) post_note(kept.number, parts_open_);
   post_note(kept.number, -1);

@@ -26,6 +26,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -137,8 +138,8 @@ class Dispatcher final : public DispatchLane, private ExecutorQueue::Runner {
   bool run_message();
   bool run_kept();
   void tell_when_idle();
-  bool route(std::string_view topic, const mqtt::PropertiesView& properties);
-  void call_handlers(Message& message, std::uint64_t number);
+  std::span<Entry* const> route(const Message& message);
+  void call_handlers(std::span<Entry* const> entries, Message& message, std::uint64_t number);
   void call(Entry& entry, Message& message, std::uint64_t number, const std::optional<CallFilter::Key>& key);
   void give_to_executor(Entry& entry, const Message& message, std::uint64_t number,
                         const std::optional<CallFilter::Key>& key);
@@ -167,25 +168,30 @@ class Dispatcher final : public DispatchLane, private ExecutorQueue::Runner {
   outbox::Handoff<Item> items_;
   const std::shared_ptr<AcknowledgementMailbox> mailbox_;
 
-  // I/O thread
-  std::uint64_t delivered_ = 0;
+  // I/O thread. Its own cache line, and so for those below: each side writes once a message.
+  alignas(64) std::uint64_t delivered_ = 0;
   std::uint32_t stamp_us_ = 0;
   std::uint16_t link_ = 0;
 
-  // Shared
-  std::atomic<std::size_t> apart_bytes_{
-      0};  // received and outside the ring: large messages, and those with executors
+  // Shared, and rarely written. Bytes: received and outside the ring, large messages and those with executors.
+  alignas(64) std::atomic<std::size_t> apart_bytes_{0};
   std::atomic<std::size_t> apart_messages_{0};  // with executors
   std::atomic<bool> refused_{false};            // deliver() said no since the last progress()
   std::atomic<bool> resumed_{false};            // started since the last turn
-  std::atomic<std::uint64_t> handled_{0};
-  std::atomic<std::uint64_t> unrouted_{0}, duplicates_{0}, kept_count_{0}, latency_us_{0};
   std::atomic<std::uint64_t> handler_errors_{0};
+
+  // Written by the lane.
+  alignas(64) std::atomic<std::uint64_t> handled_{0};
+  std::atomic<std::uint64_t> unrouted_{0}, duplicates_{0}, kept_count_{0}, latency_us_{0};
 
   // The lane's own.
   FilterTrie trie_;
   std::uint64_t generation_ = 0;  // of the table, as it is in trie_
-  std::vector<Entry*> matching_;
+  // The last topic and who wants it: messages often come in rows of one topic.
+  std::string topic_;
+  std::vector<Entry*> matching_;         // in the order of their subscriptions
+  std::vector<Entry*> meant_;            // of them, those for whom this copy is
+  const Entry* captures_for_ = nullptr;  // captures_ are of this one's filter, views of topic_
   std::vector<std::uint32_t> identifiers_;
   std::vector<std::string_view> captures_;
   static constexpr std::size_t unsubscribed_max = 64;

@@ -41,7 +41,7 @@ class EnvelopeReader::Handler {
       if (field_ == Field::data) {
         in_data_ = true;
         to_.rewriter_.start(to_.envelope_.data, to_.style_);
-      } else if (!other("an object", ec)) {
+      } else if (!other(ec)) {
         return false;
       }
     }
@@ -56,7 +56,7 @@ class EnvelopeReader::Handler {
     return true;
   }
   bool on_array_begin(Ec& ec) {
-    if (!other("an array", ec)) return false;
+    if (!other(ec)) return false;
     ++depth_;
     if (in_data_) to_.rewriter_.begin_array();
     return true;
@@ -97,12 +97,12 @@ class EnvelopeReader::Handler {
   bool on_double(double, Text text, Ec& ec) { return number({text.data(), text.size()}, ec); }
   bool on_bool(bool value, Ec& ec) {
     if (in_data_) to_.rewriter_.literal(value ? "true" : "false");
-    return other("true or false", ec);
+    return other(ec);
   }
   bool on_null(Ec& ec) {
     if (in_data_) to_.rewriter_.literal("null");
     if (depth_ == 1 && text_of(field_) && field_ != Field::id && field_ != Field::type) return true;
-    return other("null", ec);
+    return other(ec);
   }
   bool on_comment_part(Text, Ec&) { return true; }
   bool on_comment(Text, Ec&) { return true; }
@@ -142,9 +142,9 @@ class EnvelopeReader::Handler {
 
   bool string(std::string_view text, Ec& ec) {
     if (in_data_) to_.rewriter_.string(text);
-    if (depth_ != 1) return other("a string", ec);
+    if (depth_ != 1) return other(ec);
     auto* const into = text_of(field_);
-    if (!into) return other("a string", ec);
+    if (!into) return other(ec);
     if (text.contains('\0')) return wrong(field_, "contains U+0000", ec);
     if (text.empty() && (field_ == Field::id || field_ == Field::type)) return wrong(field_, "is empty", ec);
     into->assign(text);
@@ -159,7 +159,7 @@ class EnvelopeReader::Handler {
 
   bool number(std::string_view text, Ec& ec) {
     if (in_data_) to_.rewriter_.number(text);
-    if (depth_ != 1 || (field_ != Field::ts && field_ != Field::timestamp)) return other("a number", ec);
+    if (depth_ != 1 || (field_ != Field::ts && field_ != Field::timestamp)) return other(ec);
     if (field_ == Field::timestamp && seen(Field::ts)) return true;
     // The parser's own conversion may be off by a unit in the last place.
     if (std::from_chars(text.data(), text.data() + text.size(), to_.envelope_.ts).ec != std::errc{})
@@ -167,14 +167,9 @@ class EnvelopeReader::Handler {
     return true;
   }
 
-  // A value where `what` has no place is wrong as a known field, and as the whole.
-  bool other(std::string_view what, Ec& ec) {
+  // A value of a kind that no known key takes, or that the key has no place for.
+  bool other(Ec& ec) {
     is_sequence_ = false;
-    if (depth_ == 0 && what != "an object") {
-      to_.fault_ = "it is not a JSON object";
-      ec = json::error::syntax;
-      return false;
-    }
     if (depth_ != 1 || field_ == Field::unknown) return true;
     switch (field_) {
       case Field::ts:

@@ -35,8 +35,14 @@ std::uint64_t FilterTrie::hash_of(Index parent, std::string_view level) {
     hash ^= hash >> 32;
   }
   std::uint64_t word = 0;
-  for (std::size_t i = 0; i < left; ++i) {
-    word |= std::uint64_t{static_cast<unsigned char>(at[i])} << (8 * i);
+  if (left >= 4) {
+    std::uint32_t low = 0, high = 0;  // they overlap
+    std::memcpy(&low, at, 4);
+    std::memcpy(&high, at + left - 4, 4);
+    word = std::uint64_t{high} << 32 | low;
+  } else if (left > 0) {
+    const auto byte = [at](std::size_t i) { return std::uint64_t{static_cast<unsigned char>(at[i])}; };
+    word = byte(0) | byte(left / 2) << 8 | byte(left - 1) << 16;
   }
   hash = (hash ^ word) * k;
   return hash ^ hash >> 32;

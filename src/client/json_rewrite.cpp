@@ -32,16 +32,19 @@ void append_digits(std::string& out, Number number) {
   out.append(text.data(), end);
 }
 
+template <typename Number>
+bool is_number(std::string_view text, Number& into) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), into);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
 void append_canonical_number(std::string& out, std::string_view text) {
-  const char* const end = text.data() + text.size();
   std::int64_t small = 0;
-  if (const auto read = std::from_chars(text.data(), end, small); read.ec == std::errc{} && read.ptr == end)
-    return append_digits(out, small);
+  if (is_number(text, small)) return append_digits(out, small);
   std::uint64_t large = 0;
-  if (const auto read = std::from_chars(text.data(), end, large); read.ec == std::errc{} && read.ptr == end)
-    return append_digits(out, large);
+  if (is_number(text, large)) return append_digits(out, large);
   double value = 0;
-  if (std::from_chars(text.data(), end, value).ec != std::errc{}) {
+  if (!is_number(text, value)) {
     out.append(text);
     return;
   }

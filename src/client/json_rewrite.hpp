@@ -6,8 +6,9 @@
 //   - the members of each object sorted by the bytes of their names as written here; equal names stay in their order;
 //   - strings with the shortest escape that JSON has: \" \\ \b \f \n \r \t, \u00xx in small letters for the other control
 //     characters, everything else as UTF-8;
-//   - a number that is an integer of -2^63..2^64-1, however written (1, 1.0, 1e0), by its digits, -0 as 0; others as the
-//     shortest decimal that reads back as the same IEEE double (std::to_chars: 0.1, 1e+20); beyond a double as written.
+//   - integers of -2^63..2^64-1 by their digits, -0 as 0. A number with a fraction or an exponent, or beyond that range, is
+//     the nearest IEEE double; when that is an integer of the range, by its digits too (1.0 and 1e0 as 1), else as the
+//     shortest decimal that reads back as the same double (std::to_chars: 0.1, 1e+20); beyond a double as it was written.
 //
 // Not thread-safe. Keeps its memory from one start() to the next.
 

@@ -3,7 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <random>
+#include <set>
 
 namespace fulmar {
 namespace {
@@ -55,6 +61,102 @@ TEST(JsonRewrite, canonical_is_its_own_canonical_form) {
     const auto once = canonical(text);
     EXPECT_EQ(canonical(once), once);
   }
+}
+
+// The same random value, spelled in as many ways as JSON has.
+class Spelling {
+ public:
+  Spelling(std::uint64_t value, std::uint64_t manner) : value_(value), manner_(manner) {}
+
+  std::string object(int depth) {
+    std::vector<std::string> members;
+    const auto count = value_() % 5;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      auto member = string(std::to_string(i) + letters());
+      member += space() + ":" + space();
+      members.push_back(member + value(depth));
+    }
+    std::ranges::shuffle(members, manner_);
+    return "{" + joined(members) + "}";
+  }
+
+ private:
+  std::string value(int depth) {
+    switch (value_() % (depth > 0 ? 6 : 4)) {
+      case 0: return value_() % 2 ? "true" : "null";
+      case 1: return number(static_cast<std::int64_t>(value_()) >> (value_() % 64));
+      case 2: return fraction(static_cast<double>(value_() % 1'000'000) / 8);
+      case 3: return string(letters());
+      case 4: return object(depth - 1);
+      default: break;
+    }
+    std::vector<std::string> elements;
+    const auto count = value_() % 4;
+    for (std::uint64_t i = 0; i < count; ++i) elements.push_back(value(depth - 1));
+    return "[" + joined(elements) + "]";
+  }
+  std::string joined(const std::vector<std::string>& parts) {
+    std::string text = space();
+    for (const auto& part : parts)
+      text += (text.find_first_not_of(" \n\t") == std::string::npos ? "" : ",") + space() + part + space();
+    return text;
+  }
+  std::string number(std::int64_t number) {
+    auto text = std::to_string(number);
+    if (std::abs(number) >= std::int64_t{1} << 53) return text;  // with a fraction it would be another double
+    if (number != 0 && text.ends_with('0') && manner_() % 2) return text.substr(0, text.size() - 1) + "e1";
+    return manner_() % 2 ? text : text + ".000";
+  }
+  std::string fraction(double number) {
+    char text[64];
+    std::snprintf(text, sizeof text, manner_() % 2 ? "%.10f" : "%.17e", number);
+    return text;
+  }
+  std::string letters() {
+    std::string text;
+    constexpr std::array<std::string_view, 6> some{"a", "Z", "\"", "\n", "\u00e9", "/"};
+    for (auto i = value_() % 6; i > 0; --i) text += some[value_() % some.size()];
+    return text;
+  }
+  std::string string(std::string_view text) {
+    std::string out = "\"";
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      const auto c = static_cast<unsigned char>(text[i]);
+      char escape[8];
+      std::snprintf(escape, sizeof escape, "\\u%04X", c);
+      if (c >= 0x80) {
+        out += manner_() % 2 ? std::string(text.substr(i, 2)) : "\\u00E9";
+        ++i;
+      } else if (c < 0x20 || c == '"' || manner_() % 4 == 0) {
+        out += escape;
+      } else if (c == '/' && manner_() % 2) {
+        out += "\\/";
+      } else {
+        out += text[i];
+      }
+    }
+    return out + "\"";
+  }
+  std::string space() {
+    constexpr std::array<std::string_view, 4> some{"", " ", "\n", "\t  "};
+    return std::string(some[manner_() % some.size()]);
+  }
+
+  std::mt19937_64 value_, manner_;
+};
+
+TEST(JsonRewrite, canonical_is_one_text_for_one_value_however_it_is_spelled) {
+  std::set<std::string> different;
+  for (std::uint64_t seed = 0; seed < 500; ++seed) {
+    const auto first = canonical(Spelling(seed, 1).object(4));
+    ASSERT_THAT(first, testing::StartsWith("{"));
+    different.insert(first);
+    for (std::uint64_t manner = 2; manner < 8; ++manner) {
+      const auto text = Spelling(seed, manner).object(4);
+      ASSERT_EQ(canonical(text), first) << "seed " << seed << " manner " << manner << ": " << text;
+    }
+  }
+  EXPECT_GT(different.size(), 300u) << "the values differ: it is not one text for all";
 }
 
 TEST(JsonRewrite, says_what_is_not_an_object) {

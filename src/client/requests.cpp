@@ -47,6 +47,10 @@ std::optional<RequestId> id_of(BytesView correlation) {
   return id;
 }
 
+Error shut_down() {
+  return {Errc::shutting_down, "the client was shut down before the answer came", std::nullopt};
+}
+
 void add(std::atomic<std::uint64_t>& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
 
 }  // namespace
@@ -137,7 +141,7 @@ bool Requests::cancel(RequestId id) {
 
 void Requests::end() {
   tell_cancelled();
-  tell_all({Errc::shutting_down, "the client was shut down before the answer came", std::nullopt});
+  tell_all(shut_down());
 }
 
 Result<void> Requests::subscribe(QoS qos) {
@@ -281,6 +285,7 @@ void Requests::delivered(RequestId id, const Delivery& delivery) {
                 {}};
       case Delivery::Outcome::dropped: break;
     }
+    if (closing_.load(std::memory_order_relaxed)) return shut_down();
     return {Errc::outbox_full,
             request + "was dropped: the outbox is full, or QoS 0 is not kept while offline",
             {}};

@@ -88,6 +88,9 @@ class Requests : public std::enable_shared_from_this<Requests> {
   // they are logged and counted, and the envelope does not count as handled.
   Result<Subscription> respond(std::string_view filter, Responder responder, const SubscribeOptions& options);
 
+  // The client is about to be shut down (or, false, has been started again): a request that is dropped from now on is told
+  // shutting_down instead of outbox_full. From any thread.
+  void closing(bool yes) { closing_.store(yes, std::memory_order_relaxed); }
   // Tells all that wait shutting_down. On the dispatch thread, or once that has ended.
   void end();
 
@@ -131,6 +134,7 @@ class Requests : public std::enable_shared_from_this<Requests> {
   const std::string response_topic_;
 
   std::atomic<RequestId> last_id_{0};
+  std::atomic<bool> closing_{false};
   std::atomic<std::uint64_t> requests_{0}, timed_out_{0}, late_{0}, handler_errors_{0}, unanswerable_{0},
       answers_lost_{0};
 

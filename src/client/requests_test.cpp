@@ -324,6 +324,10 @@ TEST_F(RequestsTest, a_request_that_does_not_arrive_is_told_at_once_with_the_rea
   EXPECT_THAT(told(refused, 0).message, HasSubstr("this server cannot take it"));
   EXPECT_EQ(told(expired, 0).code, Errc::timeout);
   EXPECT_EQ(told(dropped, 0).code, Errc::outbox_full);
+  requests_->closing(true);
+  EXPECT_EQ(told(dropped, 0).code, Errc::shutting_down);
+  requests_->closing(false);
+  EXPECT_EQ(told(dropped, 0).code, Errc::outbox_full);
   EXPECT_EQ(told(acknowledged, 0x10).code, Errc::refused) << "nobody has subscribed: nobody can answer";
   EXPECT_EQ(told(acknowledged, 0).message, "") << "this one waits for its answer";
   EXPECT_EQ(told(sent, 0).message, "");
@@ -631,7 +635,8 @@ TEST(RequestsThreads, sixteen_asking_and_cancelling_are_each_told_once) {
             return number;
           },
           .subscribe = [&](std::string_view, MessageHandler handler, const SubscribeOptions&,
-                           Client::GrantedHandler) -> Result<Subscription> {
+                           Client::GrantedHandler granted) -> Result<Subscription> {
+            loop.post(Loop::Clock::now(), [granted = std::move(granted)] { granted(0x01); });
             const std::lock_guard lock(mutex);
             on_answer = std::move(handler);
             return Subscription();
@@ -652,7 +657,8 @@ TEST(RequestsThreads, sixteen_asking_and_cancelling_are_each_told_once) {
     threads.emplace_back([&, asker] {
       for (std::size_t i = 0; i < each; ++i) {
         if (i % 50 == 49) {  // the waiting form, in between
-          (void)requests->request("q", {}, 5ms, {});
+          const auto answer = requests->request("q", {}, 5ms, {});
+          EXPECT_TRUE(answer || answer.error().code != Errc::cancelled);
           continue;
         }
         auto& mine = told[asker * each + i];

@@ -1,15 +1,16 @@
 #include "net/resolver.hpp"
 
 #include <netdb.h>
+#include <signal.h>
 
-#include <atomic>
 #include <cstring>
+#include <list>
 #include <mutex>
 #include <optional>
 #include <system_error>
 #include <thread>
+#include <utility>
 
-#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
 
@@ -21,14 +22,49 @@ using asio::ip::tcp;
 // Shared by the resolver and the look-up's thread. The mutex orders "posting the answer" and "cancelled, the executor's
 // context may go away": it is held for the length of a post, never during the look-up.
 struct Resolver::Lookup {
+  std::string host;
+  std::uint16_t port;
   std::mutex mutex;
   std::optional<asio::any_io_executor> executor;  // empty when cancelled
   Handler handler;
+  // Among those that wait for a thread; by Threads only.
+  std::list<std::shared_ptr<Lookup>>::iterator place{};
+  bool waits = false;
+
+  // From the look-up's thread, or within resolve().
+  static void answer(const std::shared_ptr<Lookup>& lookup, Result<Addresses> result) {
+    const std::lock_guard lock(lookup->mutex);
+    if (!lookup->executor) return;
+    // Runs where cancel() runs too, so the handler is there or it was cancelled.
+    asio::post(*lookup->executor, [lookup, result = std::move(result)]() mutable {
+      Handler call;
+      {
+        const std::lock_guard inner(lookup->mutex);
+        call = std::move(lookup->handler);
+        lookup->executor.reset();
+      }
+      if (call) call(std::move(result));
+    });
+  }
 };
 
 namespace {
 
-std::atomic<int> lookups_running{0};
+// Signals are for the program's own threads.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_{};
+};
 
 Result<Resolver::Addresses> look_up(const std::string& host, std::uint16_t port) {
   addrinfo hints{};
@@ -56,12 +92,68 @@ Result<Resolver::Addresses> look_up(const std::string& host, std::uint16_t port)
 
 }  // namespace
 
+// The process's look-up threads. They come with the work and end without it. The mutex is never held during a look-up.
+struct Resolver::Threads {
+  std::mutex mutex;
+  std::list<std::shared_ptr<Lookup>> waiting;
+  int running = 0;
+
+  // Never destroyed: a thread that hangs in getaddrinfo may outlive everything else.
+  static Threads& of_process() {
+    static auto* threads = new Threads;
+    return *threads;
+  }
+
+  Result<void> start(const std::shared_ptr<Lookup>& lookup) {
+    const std::lock_guard lock(mutex);
+    if (running == threads_max) {
+      lookup->place = waiting.insert(waiting.end(), lookup);
+      lookup->waits = true;
+      return {};
+    }
+    try {
+      const SignalsBlocked blocked;
+      std::thread([this, lookup] { run(lookup); }).detach();
+    } catch (const std::system_error& error) {
+      return fail(Errc::connection_failed,
+                  std::string("cannot start a thread to resolve names: ") + error.what());
+    }
+    ++running;
+    return {};
+  }
+
+  void cancel(const std::shared_ptr<Lookup>& lookup) {
+    const std::lock_guard lock(mutex);
+    if (std::exchange(lookup->waits, false)) waiting.erase(lookup->place);
+  }
+
+  void run(std::shared_ptr<Lookup> lookup) {
+    while (lookup) {
+      Lookup::answer(lookup, look_up(lookup->host, lookup->port));
+      lookup = next();
+    }
+  }
+
+  std::shared_ptr<Lookup> next() {
+    const std::lock_guard lock(mutex);
+    if (waiting.empty()) {
+      --running;
+      return nullptr;
+    }
+    auto lookup = std::move(waiting.front());
+    waiting.pop_front();
+    lookup->waits = false;
+    return lookup;
+  }
+};
+
 Resolver::Resolver(asio::any_io_executor executor) : executor_(std::move(executor)) {}
 Resolver::~Resolver() { cancel(); }
 
 void Resolver::cancel() {
   const auto lookup = std::move(lookup_);
   if (!lookup) return;
+  Threads::of_process().cancel(lookup);
   const std::lock_guard lock(lookup->mutex);
   lookup->executor.reset();
   lookup->handler = nullptr;
@@ -70,43 +162,16 @@ void Resolver::cancel() {
 void Resolver::resolve(const std::string& host, std::uint16_t port, Handler handler) {
   cancel();
   lookup_ = std::make_shared<Lookup>();
+  lookup_->host = host;
+  lookup_->port = port;
   lookup_->executor = executor_;
   lookup_->handler = std::move(handler);
-  // Runs on the executor: where cancel() runs too, so the handler is there or it was cancelled.
-  const auto answer = [](const std::shared_ptr<Lookup>& lookup, Result<Addresses> result) {
-    const std::lock_guard lock(lookup->mutex);
-    if (!lookup->executor) return;
-    asio::post(*lookup->executor, [lookup, result = std::move(result)]() mutable {
-      Handler call;
-      {
-        const std::lock_guard inner(lookup->mutex);
-        call = std::move(lookup->handler);
-        lookup->executor.reset();
-      }
-      if (call) call(std::move(result));
-    });
-  };
-
   boost::system::error_code not_literal;
   if (const auto address = asio::ip::make_address(host, not_literal); !not_literal) {
-    answer(lookup_, Addresses{{address, port}});
-    return;
+    return Lookup::answer(lookup_, Addresses{{address, port}});
   }
-  if (lookups_running.fetch_add(1, std::memory_order_relaxed) >= abandoned_max) {
-    lookups_running.fetch_sub(1, std::memory_order_relaxed);
-    answer(lookup_, fail(Errc::connection_failed,
-                         "cannot resolve host \"" + host + "\": too many name look-ups hang"));
-    return;
-  }
-  try {
-    std::thread([host, port, lookup = lookup_, answer] {
-      answer(lookup, look_up(host, port));
-      lookups_running.fetch_sub(1, std::memory_order_relaxed);
-    }).detach();
-  } catch (const std::system_error& error) {
-    lookups_running.fetch_sub(1, std::memory_order_relaxed);
-    answer(lookup_, fail(Errc::connection_failed,
-                         std::string("cannot start a thread to resolve names: ") + error.what()));
+  if (auto started = Threads::of_process().start(lookup_); !started) {
+    Lookup::answer(lookup_, std::unexpected(std::move(started.error())));
   }
 }
 

@@ -4,7 +4,7 @@
 // its answer any more.
 //
 // Not thread-safe: owned by one connection and used on its executor. At most one look-up is wanted at a time;
-// destruction and cancel() are immediate. Left-behind threads are bounded (see abandoned_max).
+// destruction and cancel() are immediate. Every resolve() asks anew: nothing is remembered.
 
 #include <cstdint>
 #include <functional>
@@ -24,20 +24,22 @@ class Resolver {
   using Addresses = std::vector<boost::asio::ip::tcp::endpoint>;
   using Handler = std::function<void(Result<Addresses>)>;
 
-  // The process has at most this many look-ups that were given up and have not returned yet; more fail at once.
-  static constexpr int abandoned_max = 64;
+  // So many look-ups run at a time in the process, those included that were given up and have not returned yet; others wait
+  // for their turn.
+  static constexpr int threads_max = 64;
 
   explicit Resolver(boost::asio::any_io_executor executor);
   ~Resolver();
   Resolver(const Resolver&) = delete;
   Resolver& operator=(const Resolver&) = delete;
 
-  // `handler` runs later on the executor, unless cancelled. An address literal needs no thread.
+  // `handler` runs later on the executor, unless cancelled. An address literal needs no thread and no turn.
   void resolve(const std::string& host, std::uint16_t port, Handler handler);
   void cancel();
 
  private:
   struct Lookup;
+  struct Threads;
   boost::asio::any_io_executor executor_;
   std::shared_ptr<Lookup> lookup_;
 };

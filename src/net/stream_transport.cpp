@@ -23,6 +23,7 @@ class StreamTransport::Link final : public Channel {
   }
 
   void read() {
+    reading_ = true;
     if (!std::exchange(more_to_read_, false)) return wait_to_read();
     asio::post(socket().get_executor(), [self = self()] { self->read_now(); });
   }
@@ -40,7 +41,7 @@ class StreamTransport::Link final : public Channel {
     }
     asio::post(socket().get_executor(), [self = self(), size, error] {
       if (!self->listener_) return;
-      if (error) return self->lost(error);
+      if (error) return self->broken(error);
       self->listener_->on_written(size);
     });
   }
@@ -67,9 +68,16 @@ class StreamTransport::Link final : public Channel {
     error_code error;
     const std::size_t size = read_some(buffer, error);
     if (error == asio::error::would_block) return wait_to_read();
-    if (error) return lost(error);
+    if (error) return lost(error == asio::error::eof && write_error_ ? write_error_ : error);
     more_to_read_ = size == buffer.size() || at_once();
+    reading_ = false;
     listener_->on_read(size);
+  }
+
+  // A write fails at once when the server has gone, while its last words are still to be read: they say why.
+  void broken(const error_code& error) {
+    if (!reading_) return lost(error);
+    write_error_ = error;
   }
 
   void lost(const error_code& error) {
@@ -77,6 +85,8 @@ class StreamTransport::Link final : public Channel {
   }
 
   Listener* listener_;         // null once closed, failed or lost
+  bool reading_ = false;       // on_read is owed
+  error_code write_error_{};   // told when there is nothing more to read
   bool more_to_read_ = false;  // the last read may have left something
 };
 

@@ -2,12 +2,12 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
-#include <optional>
-
-#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
+
+#include "net/heard.hpp"
+#include "tests/support/temp_dir.hpp"
 
 namespace fulmar::net {
 namespace {
@@ -16,38 +16,6 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using namespace std::chrono_literals;
 
-struct Heard final : Transport::Listener {
-  std::optional<std::string> opened, failed, lost;
-  std::string received;
-  std::size_t written = 0;
-  std::array<char, 4096> buffer{};
-  std::function<void()> changed = [] {};
-  Transport* transport = nullptr;
-
-  void on_open(const std::string& peer) override {
-    opened = peer;
-    changed();
-  }
-  void on_open_failed(const std::string& why) override {
-    failed = why;
-    changed();
-  }
-  asio::mutable_buffer read_buffer() override { return asio::buffer(buffer); }
-  void on_read(std::size_t size) override {
-    received.append(buffer.data(), size);
-    transport->read();
-    changed();
-  }
-  void on_written(std::size_t size) override {
-    written += size;
-    changed();
-  }
-  void on_lost(const std::string& why) override {
-    lost = why;
-    changed();
-  }
-};
-
 class StreamTransportTest : public testing::Test {
  protected:
   StreamTransportTest()
@@ -55,14 +23,7 @@ class StreamTransportTest : public testing::Test {
     heard.transport = transport.get();
   }
 
-  bool run_until(const std::function<bool()>& done) {
-    const auto deadline = std::chrono::steady_clock::now() + 10s;
-    while (!done() && std::chrono::steady_clock::now() < deadline) {
-      context.restart();
-      context.run_one_for(100ms);
-    }
-    return done();
-  }
+  bool run_until(const std::function<bool()>& done) { return net::run_until(context, done); }
 
   const TlsConfig tls;
   asio::io_context context;
@@ -114,6 +75,83 @@ TEST_F(StreamTransportTest, says_nothing_after_close_even_within_a_callback) {
   context.run_for(20ms);
   EXPECT_FALSE(heard.lost);
   EXPECT_FALSE(heard.failed);
+}
+
+TEST_F(StreamTransportTest, asks_for_a_buffer_when_there_are_bytes_and_not_before) {
+  tcp::socket peer(context);
+  acceptor.async_accept(peer, [](auto) {});
+  transport->open({acceptor.local_endpoint()});
+  ASSERT_TRUE(run_until([&] { return heard.opened.has_value() && peer.is_open(); }));
+  transport->read();
+  context.restart();
+  context.run_for(20ms);
+  EXPECT_EQ(heard.buffers_asked, 0);
+  asio::write(peer, asio::buffer(std::string("x")));
+  ASSERT_TRUE(run_until([&] { return heard.received == "x"; }));
+  context.restart();
+  context.run_for(20ms);
+  EXPECT_EQ(heard.buffers_asked, 1) << "for a read that has to wait";
+}
+
+TEST_F(StreamTransportTest, carries_megabytes_both_ways_at_once) {
+  tcp::socket peer(context);
+  acceptor.async_accept(peer, [](auto) {});
+  transport->open({acceptor.local_endpoint()});
+  ASSERT_TRUE(run_until([&] { return heard.opened.has_value() && peer.is_open(); }));
+  std::string there(4'000'000, 'a'), back(4'000'000, 'b'), got(4'000'000, 0);
+  for (std::size_t i = 0; i < there.size(); ++i) {
+    there[i] = static_cast<char>(i >> 5);
+    back[i] = static_cast<char>(i >> 7);
+  }
+  transport->read();
+  heard.write(there);
+  asio::async_write(peer, asio::buffer(back), [](auto, auto) {});
+  std::size_t arrived = 0;
+  asio::async_read(peer, asio::buffer(got), [&](auto, std::size_t size) { arrived = size; });
+  ASSERT_TRUE(run_until([&] { return arrived == got.size() && heard.received.size() == back.size(); }));
+  EXPECT_TRUE(got == there);
+  EXPECT_TRUE(heard.received == back);
+}
+
+// A write fails as soon as the peer has gone; what it said before has to be heard all the same.
+TEST_F(StreamTransportTest, hears_the_last_words_of_a_peer_that_reset_the_connection) {
+  tcp::socket peer(context);
+  acceptor.async_accept(peer, [](auto) {});
+  transport->open({acceptor.local_endpoint()});
+  ASSERT_TRUE(run_until([&] { return heard.opened.has_value() && peer.is_open(); }));
+  heard.write("never read");
+  ASSERT_TRUE(run_until([&] { return heard.written > 0; }));
+  asio::write(peer, asio::buffer(std::string("goodbye")));
+  peer.close();  // with bytes unread: a reset
+  heard.write("into nothing");
+  transport->read();
+  ASSERT_TRUE(run_until([&] { return heard.lost.has_value(); }));
+  EXPECT_EQ(heard.received, "goodbye");
+}
+
+TEST(UnixTransport, carries_bytes_and_names_its_path) {
+  const test::TempDir directory;
+  asio::io_context context;
+  const std::string path = (directory / "socket").string();
+  asio::local::stream_protocol::acceptor acceptor(context, asio::local::stream_protocol::endpoint(path));
+  asio::local::stream_protocol::socket peer(context);
+  acceptor.async_accept(peer, [](auto) {});
+  Heard heard;
+  StreamTransport transport(context.get_executor(), *parse_url("unix://" + path), TlsConfig{}, heard);
+  heard.transport = &transport;
+  EXPECT_EQ(transport.stage(), "no connection to the socket");
+  transport.open({});
+  ASSERT_TRUE(run_until(context, [&] { return heard.opened.has_value() && peer.is_open(); }));
+  EXPECT_EQ(*heard.opened, path);
+  transport.read();
+  asio::write(peer, asio::buffer(std::string("hello")));
+  ASSERT_TRUE(run_until(context, [&] { return heard.received == "hello"; }));
+
+  Heard none;
+  StreamTransport nowhere(context.get_executor(), *parse_url("unix://" + path + "2"), TlsConfig{}, none);
+  nowhere.open({});
+  ASSERT_TRUE(run_until(context, [&] { return none.failed.has_value(); }));
+  EXPECT_EQ(*none.failed, path + "2: No such file or directory");
 }
 
 }  // namespace

@@ -173,6 +173,7 @@ struct WebSocketTransport::Link : std::enable_shared_from_this<Link> {
   }
 
   void read() {
+    reading = true;
     if (staged_begin < staged_end) {
       asio::post(stream.get_executor(), [self = shared_from_this()] {
         if (self->listener) self->deliver();
@@ -200,12 +201,15 @@ struct WebSocketTransport::Link : std::enable_shared_from_this<Link> {
     const std::size_t size = std::min(to.size(), staged_end - staged_begin);
     std::memcpy(to.data(), staged->data() + staged_begin, size);
     staged_begin += size;
+    reading = false;
     listener->on_read(size);
   }
 
   void write(asio::const_buffer buffer) {
     stream.async_write(buffer, [self = shared_from_this()](const error_code& error, std::size_t size) {
       if (!self->listener) return;
+      // While the server's last words are still to be read: they say why.
+      if (error && self->reading) return;
       if (error) return self->lost(self->reason(error));
       self->listener->on_written(size);
     });
@@ -260,6 +264,7 @@ struct WebSocketTransport::Link : std::enable_shared_from_this<Link> {
   websocket::response_type response;
   std::string peer;
   bool shaking_hands = false;
+  bool reading = false;  // on_read is owed
   std::unique_ptr<std::array<std::byte, read_buffer_size>>
       staged;  // Beast wants its buffer before there are bytes
   std::size_t staged_begin = 0, staged_end = 0;

@@ -7,7 +7,6 @@
 #include <iterator>
 #include <utility>
 
-#include "fulmar/mqtt/codec.hpp"
 #include "tests/support/port.hpp"
 
 namespace fulmar::test {
@@ -88,6 +87,11 @@ void FaultProxy::set_shape(Direction direction, Shape shape) {
 void FaultProxy::seed(std::uint64_t seed) {
   const std::lock_guard lock(mutex_);
   random_.seed(seed);
+}
+
+void FaultProxy::observe(Observer observer) {
+  const std::lock_guard lock(mutex_);
+  observer_ = std::move(observer);
 }
 
 void FaultProxy::cut(Ending ending) {
@@ -243,6 +247,7 @@ void FaultProxy::take_packets(Link& link, Direction direction, Clock::time_point
       continue;
     }
     ++lane(direction).packets[static_cast<std::size_t>(frame.type)];
+    if (observer_) observer_(direction, frame);
     const auto rule = rule_for(direction, frame.type);
     if (!rule) {
       pass(link, direction, std::move(packet), now, {});

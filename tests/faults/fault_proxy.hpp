@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -24,7 +25,7 @@
 #include <thread>
 #include <vector>
 
-#include "fulmar/mqtt/types.hpp"
+#include "fulmar/mqtt/codec.hpp"
 #include "tests/faults/socket.hpp"
 
 namespace fulmar::test {
@@ -97,6 +98,10 @@ class FaultProxy {
   void set_shape(Direction direction, Shape shape);
   void seed(std::uint64_t seed);  // of the jitter
 
+  // Sees every packet that comes, before a rule does, on the proxy's thread.
+  using Observer = std::function<void(Direction direction, const mqtt::Frame& packet)>;
+  void observe(Observer observer);
+
   void cut(Ending ending);  // every connection there is
   // Every connection there is: nothing passes any more, either way, and neither side is told, ever.
   void half_open();
@@ -165,6 +170,7 @@ class FaultProxy {
   Door door_ = Door::open;
   std::list<Link> links_;
   std::vector<Rule> rules_;
+  Observer observer_;
   std::array<Lane, 2> lanes_;
   std::mt19937_64 random_{1};
   std::size_t accepted_ = 0;

@@ -64,6 +64,11 @@ Ledger::Balance Ledger::balance() const {
   return balance;
 }
 
+std::size_t Ledger::arrivals_of(std::size_t number) const {
+  const std::lock_guard lock(mutex_);
+  return number < arrivals_.size() ? arrivals_[number] : 0;
+}
+
 std::ostream& operator<<(std::ostream& out, const Ledger::Balance& balance) {
   out << "lost " << balance.lost << ", duplicates " << balance.duplicates << ", strangers "
       << balance.strangers << ", overtaken " << balance.overtaken;

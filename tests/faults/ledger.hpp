@@ -40,6 +40,7 @@ class Ledger {
   bool wait_for_all(std::chrono::milliseconds timeout) const;
 
   Balance balance() const;
+  std::size_t arrivals_of(std::size_t number) const;
 
  private:
   mutable std::mutex mutex_;

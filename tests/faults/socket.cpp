@@ -88,6 +88,10 @@ Socket accept_from(const Socket& listener) {
   return socket;
 }
 
+bool send_text(const Socket& socket, std::string_view text) {
+  return ::send(socket.fd(), text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
+}
+
 void set_receive_buffer(const Socket& socket, int bytes) { set(socket.fd(), SOL_SOCKET, SO_RCVBUF, bytes); }
 
 Wake::Wake() : event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {

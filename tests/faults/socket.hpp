@@ -4,6 +4,7 @@
 // Thread-safety: Wake from any thread; the rest by its owner.
 
 #include <cstdint>
+#include <string_view>
 #include <utility>
 
 namespace fulmar::test {
@@ -31,8 +32,9 @@ class Socket {
 // Non-blocking, close-on-exec, without delay. Throw std::system_error.
 Socket listen_on_loopback(std::uint16_t port, int backlog = 1024, const char* address = "127.0.0.1");
 std::uint16_t port_of(const Socket& listener);
-Socket connect_to_loopback(std::uint16_t port);  // empty when nobody listens
-Socket accept_from(const Socket& listener);      // empty when there is none
+Socket connect_to_loopback(std::uint16_t port);               // empty when nobody listens
+Socket accept_from(const Socket& listener);                   // empty when there is none
+bool send_text(const Socket& socket, std::string_view text);  // false when it does not take it all
 void set_receive_buffer(const Socket& socket, int bytes);
 
 // Readable from ring() to clear().

@@ -1,0 +1,85 @@
+#include "columns.hpp"
+
+#include <array>
+
+namespace fulmar::bench {
+
+std::span<const Column> publish_columns() {
+  static const std::array<Column, 8> columns{{
+      {"messages_per_s", "messages/s", Better::more},
+      {"cpu_s_per_million", "CPU s/M"},
+      {"caller_ns_p50", "call p50 ns"},
+      {"caller_ns_p99", "p99 ns"},
+      {"caller_ns_p999", "p99.9 ns"},
+      {"caller_ns_max", "max ns"},
+      {"allocations_per_message", "alloc/msg"},
+      {"syscalls_per_message", "syscalls/msg"},
+  }};
+  return columns;
+}
+
+std::span<const Column> receive_columns() {
+  static const std::array<Column, 4> columns{{
+      {"messages_per_s", "messages/s", Better::more},
+      {"cpu_s_per_million", "CPU s/M"},
+      {"allocations_per_message", "alloc/msg"},
+      {"syscalls_per_message", "syscalls/msg"},
+  }};
+  return columns;
+}
+
+std::span<const Column> latency_columns() {
+  static const std::array<Column, 5> columns{{
+      {"caller_ns_p50", "call p50 ns"},
+      {"caller_ns_p99", "p99 ns"},
+      {"caller_ns_p999", "p99.9 ns"},
+      {"caller_ns_max", "max ns"},
+      {"calls", "calls", Better::neither},
+  }};
+  return columns;
+}
+
+std::span<const Column> reconnect_columns() {
+  static const std::array<Column, 3> columns{{
+      {"reconnect_ms", "reconnect ms"},
+      {"outage_ms", "with back-off ms"},
+      {"repeats", "repeats", Better::neither},
+  }};
+  return columns;
+}
+
+std::span<const Column> clients_columns() {
+  static const std::array<Column, 2> columns{{
+      {"rss_bytes_per_client", "RSS kB a client", Better::less, 1000},
+      {"pss_bytes_per_client", "PSS kB a client", Better::less, 1000},
+  }};
+  return columns;
+}
+
+std::span<const Column> waiting_columns() {
+  static const std::array<Column, 3> columns{{
+      {"bytes_per_message", "bytes a message"},
+      {"ns_per_message", "ns a message"},
+      {"messages", "messages", Better::neither},
+  }};
+  return columns;
+}
+
+std::span<const Column> start_columns() {
+  static const std::array<Column, 6> columns{{
+      {"start_us_p50", "start p50 us"},
+      {"start_us_p99", "p99 us"},
+      {"start_us_max", "max us"},
+      {"construct_us_p50", "construct p50 us"},
+      {"construct_us_p99", "p99 us"},
+      {"starts", "starts", Better::neither},
+  }};
+  return columns;
+}
+
+std::span<const Column> ring_columns() {
+  static const std::array<Column, 1> columns{{{"ns_per_item", "ns an item"}}};
+  return columns;
+}
+
+}  // namespace fulmar::bench

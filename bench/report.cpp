@@ -1,0 +1,347 @@
+#include "report.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "chart.hpp"
+#include "columns.hpp"
+#include "goals.hpp"
+
+namespace fulmar::bench {
+namespace {
+
+constexpr std::array<std::string_view, 7> suite_names{"publish", "receive", "latency", "reconnect",
+                                                      "memory",  "start",   "ring"};
+
+// --- charts
+
+std::vector<BarChart::Bar> bars(std::span<const Row> rows, std::string_view figure,
+                                std::string (*text)(double), bool with_worst = false) {
+  std::vector<BarChart::Bar> result;
+  for (const auto& row : rows) {
+    const double value = row.median(figure);
+    BarChart::Bar bar{.series = row.library};
+    if (std::isnan(value)) {
+      bar.label = "not measured";
+    } else {
+      bar.value = value;
+      bar.label = text(value);
+      if (with_worst) {
+        bar.whisker = row.max(figure);
+        bar.label += fmt::format(" (max {})", text(bar.whisker));
+      }
+      if (!row.label("threads").empty()) bar.label += fmt::format(" ({})", row.label("threads"));
+    }
+    result.push_back(std::move(bar));
+  }
+  return result;
+}
+
+BarChart throughput_chart(const AllRows& all) {
+  BarChart chart{
+      .title = "Throughput of one connection", .axis = "messages a second: longer is better", .groups = {}};
+  const auto group = [&](std::string label, std::string_view suite, const Labels& labels) {
+    const auto rows = all.rows(suite, labels);
+    if (!rows.empty()) chart.groups.push_back({std::move(label), bars(rows, "messages_per_s", short_number)});
+  };
+  group("publish, QoS 0", "publish", {{"qos", "0"}});
+  for (const char* qos : {"1", "2"}) {
+    for (const char* window : {"1000", "100", "20"}) {
+      group(fmt::format("QoS {}, window {}", qos, window), "publish", {{"qos", qos}, {"window", window}});
+    }
+  }
+  for (const char* qos : {"0", "1"}) group(fmt::format("receive, QoS {}", qos), "receive", {{"qos", qos}});
+  return chart;
+}
+
+PercentileChart latency_chart(const AllRows& all, std::string_view manner, std::string title,
+                              std::string note) {
+  PercentileChart chart{.title = std::move(title), .note = std::move(note), .panels = {}, .goal_ns = 1'000};
+  for (const auto& [state, name] : states) {
+    PercentileChart::Panel panel{.label = std::string(name), .curves = {}};
+    for (auto& row : all.rows("latency", {{"state", state}, {"manner", manner}})) {
+      if (row.label("overflow") == "drop_newest") continue;
+      panel.curves.push_back({row.library, std::move(row.distribution), row.label("wakeup") == "lazy"});
+    }
+    if (!panel.curves.empty()) chart.panels.push_back(std::move(panel));
+  }
+  return chart;
+}
+
+PercentileChart start_chart(const AllRows& all) {
+  PercentileChart chart{
+      .title = "start() when the server is not there",
+      .note = "The call's time over percentile; the dotted line is the goal, 100 µs at 99 %.",
+      .panels = {},
+      .goal_ns = 100'000};
+  for (const char* state : {"down", "silent", "unresolvable"}) {
+    PercentileChart::Panel panel{.label = state, .curves = {}};
+    for (auto& row : all.rows("start", {{"state", state}})) {
+      panel.curves.push_back({row.library, std::move(row.distribution)});
+    }
+    if (!panel.curves.empty()) chart.panels.push_back(std::move(panel));
+  }
+  return chart;
+}
+
+// --- the page
+
+class Page {
+ public:
+  explicit Page(std::filesystem::path folder) : folder_(std::move(folder)) {}
+
+  void heading(std::string_view text) { text_ += fmt::format("\n## {}\n", text); }
+  void paragraph(std::string_view text) { text_ += fmt::format("\n{}\n", text); }
+  void table(std::string_view title, std::span<const Row> rows, std::span<const Column> columns) {
+    if (!rows.empty()) text_ += fmt::format("\n**{}**\n\n{}", title, markdown_table(rows, columns));
+  }
+  template <typename Chart>
+  void picture(std::string_view name, const Chart& chart, bool is_empty) {
+    if (is_empty) return;
+    text_ += fmt::format("\n![{}]({}.svg)\n", chart.title, name);
+    keep(write_file(folder_ / fmt::format("{}.svg", name), to_svg(chart)));
+  }
+  void keep(Result<void> written) {
+    if (!written && outcome_) outcome_ = std::move(written);
+  }
+  Result<void> finish() {
+    keep(write_file(folder_ / "report.md", text_));
+    return outcome_;
+  }
+
+ private:
+  std::filesystem::path folder_;
+  std::string text_ = "# How fast Fulmar is, beside its rivals\n";
+  Result<void> outcome_{};
+};
+
+void introduce(Page& page, std::span<const Results> suites) {
+  const auto& first = suites.front();
+  page.paragraph(
+      "Made by `./dev bench`; [benchmarks.md](../../docs/benchmarks.md) tells what each figure is and how it "
+      "is taken. Medians; compare libraries with each other in one table, not with another machine's.");
+  if (std::ranges::any_of(suites, &Results::quick)) {
+    page.paragraph("**Made with `--quick`: too short to be a result.**");
+  }
+  std::string facts = fmt::format("- Machine: {}\n- Measured: {}", first.machine, first.measured);
+  std::string versions;
+  for (const auto& results : suites) {
+    for (const auto& row : results.rows) {
+      const auto one = fmt::format("{} {}", row.library, row.version);
+      const bool is_library = results.suite != "ring" && (row.library == ours || is_rival(row));
+      if (is_library && versions.find(one) == versions.npos) versions += (versions.empty() ? "" : ", ") + one;
+    }
+  }
+  facts += fmt::format("\n- Libraries: {}", versions);
+  std::vector<std::string> skipped;
+  for (const auto& results : suites) {
+    for (const auto& [library, reason] : results.skipped) {
+      auto one = fmt::format("\n- Left out: {}: {}", library, reason);
+      if (std::ranges::find(skipped, one) == skipped.end()) skipped.push_back(std::move(one));
+    }
+  }
+  for (const auto& one : skipped) facts += one;
+  // Scripts report what a time stamp costs them.
+  for (const char* library : {"paho-python", "mqtt.js"}) {
+    for (const auto& results : suites) {
+      const auto found = std::ranges::find_if(results.rows, [&](const Row& row) {
+        return row.library == library && !std::isnan(row.median("clock_ns"));
+      });
+      if (found == results.rows.end()) continue;
+      facts += fmt::format("\n- A time stamp of {}'s language costs {}, subtracted from each call", library,
+                           duration_text(found->median("clock_ns")));
+      break;
+    }
+  }
+  page.paragraph(facts);
+}
+
+void list_goals(Page& page, const std::vector<Goal>& wanted) {
+  const auto met = std::ranges::count_if(wanted, &Goal::met);
+  const auto measured =
+      std::ranges::count_if(wanted, [](const Goal& goal) { return !goal.measured.empty(); });
+  page.heading("Goals");
+  page.paragraph(fmt::format("{} of {} measured goals are met.", met, measured));
+  std::string lines =
+      "| | goal | measured | | best rival, and how many times better ours is |\n|---|---|---|---|---|";
+  for (const auto& goal : wanted) {
+    lines += fmt::format("\n| {} | {} | {} | {} | {} |", goal.what, goal.wanted,
+                         goal.measured.empty() ? "–" : goal.measured,
+                         goal.measured.empty() ? "not measured"
+                         : goal.met            ? "met"
+                                               : "**missed**",
+                         goal.rival);
+  }
+  page.paragraph(lines);
+}
+
+void throughput(Page& page, const AllRows& all) {
+  if (all.suite("publish") == nullptr && all.suite("receive") == nullptr) return;
+  page.heading("Throughput");
+  const auto chart = throughput_chart(all);
+  page.picture("throughput", chart, chart.groups.empty());
+  for (const char* qos : {"0", "1", "2"}) {
+    for (const char* window : {"0", "1000", "100", "20"}) {
+      page.table(qos[0] == '0' ? "Publish, QoS 0" : fmt::format("Publish, QoS {}, window {}", qos, window),
+                 all.rows("publish", {{"qos", qos}, {"window", window}}), publish_columns());
+    }
+  }
+  for (const char* qos : {"0", "1"}) {
+    page.table(fmt::format("Receive, QoS {}", qos), all.rows("receive", {{"qos", qos}}), receive_columns());
+  }
+}
+
+void latency(Page& page, const AllRows& all) {
+  if (all.suite("latency") == nullptr) return;
+  page.heading("What a call of publish costs its caller");
+  const char* lines =
+      "QoS 1, 100 bytes. Time of a call over percentile; the dotted line is the goal, 1 µs. Dashed: lazy "
+      "wake-up.";
+  const auto burst = latency_chart(all, "burst", "publish(), called 10,000 times back to back", lines);
+  page.picture("latency_burst", burst, burst.panels.empty());
+  const auto paced = latency_chart(all, "paced", "publish(), called 10,000 times a second", lines);
+  page.picture("latency_paced", paced, paced.panels.empty());
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 3> manners{
+      {{"burst", "back to back"},
+       {"paced", "10,000 a second, the caller busy in between"},
+       {"paced_asleep", "10,000 a second, the caller asleep in between"}}};
+  for (const auto& [state, state_name] : states) {
+    for (const auto& [manner, manner_name] : manners) {
+      page.table(fmt::format("{}, {}", state_name, manner_name),
+                 all.rows("latency", {{"state", state}, {"manner", manner}}), latency_columns());
+    }
+  }
+}
+
+void reconnect(Page& page, const AllRows& all) {
+  const auto rows = all.rows("reconnect", {});
+  if (rows.empty()) return;
+  page.heading("Reconnecting");
+  page.paragraph(
+      "From the server's acceptance of the connection, and from its listening again, to the acknowledgement "
+      "of "
+      "the first message, which waited meanwhile.");
+  BarChart chart{.title = "First message acknowledged after the server is back",
+                 .axis = "milliseconds, median; the line goes to the maximum: shorter is better",
+                 .groups = {{"accepted to acknowledged", bars(rows, "reconnect_ms", milliseconds_text, true)},
+                            {"the back-off included", bars(rows, "outage_ms", milliseconds_text, true)}}};
+  page.picture("reconnect", chart, false);
+  page.table("Reconnect", rows, reconnect_columns());
+}
+
+void memory(Page& page, const AllRows& all) {
+  if (all.suite("memory") == nullptr) return;
+  page.heading("Memory");
+  BarChart clients{
+      .title = "Memory of idle clients", .axis = "bytes of RSS a client: shorter is better", .groups = {}};
+  for (const auto& [count, name] :
+       {std::pair{"1", "one client"}, {"1000", "each of 1,000"}, {"10000", "each of 10,000"}}) {
+    const auto rows = all.rows("memory", {{"clients", count}});
+    if (rows.empty()) continue;
+    clients.groups.push_back({name, bars(rows, "rss_bytes_per_client", bytes_text)});
+  }
+  page.picture("memory_clients", clients, clients.groups.empty());
+  for (const char* count : {"1", "1000", "10000"}) {
+    page.table(fmt::format("{} idle client{}", count, count == std::string_view("1") ? "" : "s"),
+               all.rows("memory", {{"clients", count}}), clients_columns());
+  }
+  const auto waiting = all.rows("memory", {{"payload_bytes", "100"}});
+  if (waiting.empty()) return;
+  page.picture("memory_waiting",
+               BarChart{.title = "Messages of 100 bytes that wait for a server that is away",
+                        .axis = "bytes of memory a message: shorter is better",
+                        .groups = {{"bytes a message", bars(waiting, "bytes_per_message", bytes_text)}}},
+               false);
+  page.table("Messages that wait", waiting, waiting_columns());
+}
+
+void start(Page& page, const AllRows& all) {
+  if (all.suite("start") == nullptr) return;
+  page.heading("Starting without a server");
+  const auto chart = start_chart(all);
+  page.picture("start", chart, chart.panels.empty());
+  for (const char* state : {"down", "silent", "unresolvable"}) {
+    page.table(fmt::format("start, server {}", state), all.rows("start", {{"state", state}}),
+               start_columns());
+  }
+}
+
+void ring(Page& page, const AllRows& all) {
+  if (all.suite("ring") == nullptr) return;
+  page.heading("Handing messages between threads");
+  for (const char* producers : {"1", "4"}) {
+    page.table(
+        fmt::format("128-byte items, {} producer{}, one consumer", producers, producers[0] == '1' ? "" : "s"),
+        all.rows("ring", {{"producers", producers}}), ring_columns());
+  }
+}
+
+}  // namespace
+
+std::string markdown_table(std::span<const Row> rows, std::span<const Column> columns) {
+  std::string text = "| |";
+  std::string rule = "|---|";
+  for (const auto& column : columns) {
+    text += fmt::format(" {} |", column.heading);
+    rule += "---:|";
+  }
+  text += '\n' + rule + '\n';
+  std::string notes;
+  for (const auto& row : rows) {
+    text += fmt::format("| {} |", row.title());
+    for (const auto& column : columns)
+      text += fmt::format(" {} |", number(row.median(column.figure) / column.unit));
+    text += '\n';
+    if (!row.note.empty()) notes += fmt::format("- {}: {}\n", row.title(), row.note);
+  }
+  const auto mine = std::ranges::find(rows, ours, &Row::library);
+  if (mine != rows.end() && std::ranges::any_of(rows, is_rival)) {
+    text += "| *better than the best rival* |";
+    for (const auto& column : columns) {
+      const auto* rival = best_rival(rows, column);
+      text += fmt::format(" {} |", rival == nullptr ? ""
+                                                    : ratio(mine->median(column.figure),
+                                                            rival->median(column.figure), column.better));
+    }
+    text += '\n';
+  }
+  return notes.empty() ? text : text + '\n' + notes;
+}
+
+Result<void> write_report(const std::filesystem::path& figures_folder, const std::filesystem::path& folder) {
+  std::vector<Results> suites;
+  std::string last_problem;
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  for (const auto name : suite_names) {
+    const auto file = figures_folder / fmt::format("{}.json", name);
+    auto results = read_json(file);
+    if (!results) {
+      last_problem = results.error().message;
+      continue;
+    }
+    suites.push_back(std::move(*results));
+    std::filesystem::copy_file(file, folder / file.filename(),
+                               std::filesystem::copy_options::overwrite_existing, error);
+    if (error)
+      return fail(Errc::io_error, fmt::format("cannot write into {}: {}", folder.string(), error.message()));
+  }
+  if (suites.empty()) return fail(Errc::io_error, last_problem);
+
+  const AllRows all(suites);
+  Page page(folder);
+  introduce(page, suites);
+  list_goals(page, goals(suites));
+  throughput(page, all);
+  latency(page, all);
+  reconnect(page, all);
+  memory(page, all);
+  start(page, all);
+  ring(page, all);
+  return page.finish();
+}
+
+}  // namespace fulmar::bench
