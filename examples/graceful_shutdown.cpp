@@ -31,10 +31,12 @@ int main(int argc, char** argv) try {
 
   const timespec interval{.tv_sec = 0, .tv_nsec = 10'000'000};
   std::uint64_t refused = 0;
-  for (int reading = 0; sigtimedwait(&stop_signals, nullptr, &interval) < 0; ++reading) {
-    const auto id = client.publish("readings", std::to_string(reading), {.qos = fulmar::QoS::at_least_once});
+  int reading = 0;
+  do {
+    const auto id =
+        client.publish("readings", std::to_string(reading++), {.qos = fulmar::QoS::at_least_once});
     if (!id) ++refused;
-  }
+  } while (sigtimedwait(&stop_signals, nullptr, &interval) < 0);
 
   std::cout << "stopping" << std::endl;
   const auto report = client.shutdown(5s);  // waits until all has an outcome, at most 5 s
