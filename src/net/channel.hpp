@@ -16,7 +16,7 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/buffer.hpp>
 
-#include "fulmar/client_config.hpp"
+#include "fulmar/tls_config.hpp"
 #include "net/background.hpp"
 #include "net/connector.hpp"
 #include "net/endpoint.hpp"

@@ -5,7 +5,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 
-#include "fulmar/client_config.hpp"
+#include "fulmar/tls_config.hpp"
 #include "net/endpoint.hpp"
 #include "net/transport.hpp"
 

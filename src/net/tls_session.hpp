@@ -14,7 +14,7 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/system/error_code.hpp>
 
-#include "fulmar/client_config.hpp"
+#include "fulmar/tls_config.hpp"
 #include "net/tls_context.hpp"
 
 struct ssl_st;
