@@ -1,5 +1,6 @@
 #pragma once
-// TlsConfig: whom to trust, and who we are, on a connection over TLS.
+// TlsConfig: whom to trust and who we are when a connection is secured by TLS.
+//
 // Thread-safety: plain values.
 
 #include <string>

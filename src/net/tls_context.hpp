@@ -10,8 +10,8 @@
 
 #include <memory>
 
-#include "fulmar/tls_config.hpp"
 #include "fulmar/result.hpp"
+#include "fulmar/tls_config.hpp"
 
 struct ssl_ctx_st;
 
