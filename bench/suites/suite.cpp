@@ -38,6 +38,11 @@ bool Bench::run(Row& row, const Library& library, Parameters parameters, std::ch
   if (const auto caller = report->distributions.find("caller"); caller != report->distributions.end()) {
     merge(row.distribution, caller->second);
   }
+  if (library.name == ours && report->figures.empty() && report->samples.empty()) {
+    std::cerr << fmt::format("{}: {}\n", row.title(),
+                             report->note);  // a rival may be unable to; ours may not
+    failed = true;
+  }
   if (row.note.empty()) row.add_note(report->note);  // once, however often it is measured
   return true;
 }
