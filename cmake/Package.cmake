@@ -1,5 +1,6 @@
-# fulmar::fulmar: the library as others use it — the public headers and one archive of the rooms behind them.
-# The programs' rooms (daemon, cli) are not in it.
+# What `cmake --install` puts in place. Component `library`: fulmar::fulmar as others use it, the public headers and one
+# archive of the rooms behind them, for find_package and for pkg-config. Component `programs`: fulmar and fulmard (see
+# fulmar_program), whose rooms are not in the archive.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -28,3 +29,13 @@ configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/fulmar-config.cmake.in
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/fulmar-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/fulmar-config.cmake ${PROJECT_BINARY_DIR}/fulmar-config-version.cmake
   DESTINATION ${FULMAR_PACKAGE_DIR} COMPONENT library)
+
+# pkg-config; relative to its own place, so that `cmake --install --prefix` and moved trees work.
+if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR} OR IS_ABSOLUTE ${CMAKE_INSTALL_INCLUDEDIR})
+  message(FATAL_ERROR "CMAKE_INSTALL_LIBDIR and CMAKE_INSTALL_INCLUDEDIR have to be relative to the prefix; give e.g. lib/NAME")
+endif()
+file(RELATIVE_PATH FULMAR_PC_UP /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+string(REGEX REPLACE "/$" "" FULMAR_PC_UP "${FULMAR_PC_UP}")
+configure_file(${PROJECT_SOURCE_DIR}/packaging/fulmar.pc.in ${PROJECT_BINARY_DIR}/fulmar.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/fulmar.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT library)
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE TYPE DOC COMPONENT library)

@@ -13,6 +13,7 @@
 
 #include "fulmar/mqtt/types.hpp"
 #include "fulmar/result.hpp"
+#include "fulmar/tls_config.hpp"
 
 namespace fulmar {
 
@@ -47,20 +48,6 @@ struct WillMessage {
   std::chrono::seconds delay{0};                         // 5.0 [MQTT-3.1.3-9]
   std::optional<std::chrono::seconds> message_expiry{};  // 5.0
   std::string content_type{};                            // 5.0
-};
-
-// For mqtts:// and wss://. Files are read at each connection attempt, so renewed ones are used from the next one on.
-// TLS 1.2 at least.
-struct TlsConfig {
-  std::string ca_file{};       // PEM; empty: the system's authorities [MQTT_CA_FILE]
-  std::string cert_file{};     // PEM chain, ours first: mutual TLS [MQTT_CERT_FILE]
-  std::string key_file{};      // PEM, its key [MQTT_KEY_FILE]
-  std::string key_password{};  // where the key is encrypted
-  bool insecure = false;       // the server's certificate and host name are not checked [MQTT_TLS_INSECURE]
-  std::string server_name{};   // for SNI and the check of the host name; empty: the URL's host
-  std::vector<std::string> alpn{};
-  std::string psk_identity{};  // pre-shared key instead of certificates; TLS 1.2
-  std::string psk{};           // its bytes
 };
 
 struct ClientConfig {

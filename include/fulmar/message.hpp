@@ -74,9 +74,9 @@ using DeliveryHandler = std::move_only_function<void(const Delivery&)>;
 // Thread-safety: may be moved to and used on any thread, by one at a time; outliving the client is harmless.
 class Acknowledgement {
  public:
-  Acknowledgement() = default;
-  Acknowledgement(Acknowledgement&&) noexcept = default;
-  Acknowledgement& operator=(Acknowledgement&&) noexcept = default;
+  Acknowledgement();
+  Acknowledgement(Acknowledgement&&) noexcept;
+  Acknowledgement& operator=(Acknowledgement&&) noexcept;
 
   explicit operator bool() const { return state_ != nullptr; }
   // Once; later calls do nothing, nor does one for a connection that is gone. `reason_code` >= 0x80 refuses (5.0).
@@ -140,10 +140,20 @@ class OwnedMessage {
   Message message_;
 };
 
+// Runs once for each message that its filter matches, one call at a time and in the order received. When it throws, that is
+// logged and counted (Metrics::handler_errors), and the message counts as handled.
+//
+// A server may send a message once for each subscription that matches. Where it speaks 5.0 and has subscription identifiers,
+// every handler is called for its own copy only; otherwise each copy reaches every handler that matches.
+//
+// With clean_start = false, messages that no handler wants wait for subscribe(), unacknowledged: up to 1,000 of them, a
+// quarter of inbound_bytes, and 60 s from the connection on, since the server holds back what comes behind them. Then the
+// oldest is given up: acknowledged, and counted as unrouted.
 using MessageHandler = std::function<void(const Message&)>;
 
 // Runs a function later, somewhere else: a thread pool's post, an event loop's. For Asio: fulmar/asio.hpp has executor_of().
-// It must not drop the function: a message whose handler never ran is never acknowledged.
+// It must not drop the function: a message whose handler never ran is never acknowledged. Should it throw, that counts as
+// dropped. Messages that wait there count against inbound_bytes. Those of a subscription that is gone are acknowledged unseen.
 using Executor = std::function<void(std::move_only_function<void()>)>;
 
 enum class RetainHandling : std::uint8_t {  // 5.0 [MQTT5 3.8.3.1]
@@ -157,7 +167,8 @@ struct SubscribeOptions {
   bool no_local = false;        // 5.0: not what this client publishes itself; not for $share [MQTT-3.8.3-4]
   bool retain_as_published = false;                       // 5.0: RETAIN as the publisher set it
   RetainHandling retain_handling = RetainHandling::send;  // 5.0
-  // QoS 1 and 2 are acknowledged by Message::acknowledgement() instead of by the handler's return.
+  // QoS 1 and 2 are acknowledged by Message::acknowledgement() instead of by the handler's return; by the client when the
+  // handler throws without having taken it.
   bool manual_ack = false;
   // Where the handler runs; empty: on the client's dispatch thread. One call at a time and in order all the same. The
   // message is copied for it and acknowledged after the handler has returned.

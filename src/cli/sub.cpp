@@ -44,7 +44,7 @@ class Subscriber {
   void on_granted(std::size_t filter, std::uint8_t reason_code);
   void finish();
   bool subscriptions_answered() const;  // both threads
-  bool is_first_match(std::size_t filter, std::string_view topic) const;
+  bool is_first_match(std::size_t filter, const Message& message) const;
   // --- main thread
   std::optional<int> ending();
   std::optional<int> write_out();
@@ -92,9 +92,14 @@ bool Subscriber::subscribe() {
   return true;
 }
 
-// A message is printed once for each time it is received, however many of our filters it matches.
-bool Subscriber::is_first_match(std::size_t filter, std::string_view topic) const {
-  const auto matches_topic = [&](const std::string& other) { return mqtt::matches(other, topic); };
+// A message is printed once for each time it is received, however many of our filters it matches. A copy that names one
+// subscription reaches that one's handler only.
+bool Subscriber::is_first_match(std::size_t filter, const Message& message) const {
+  int named = 0;
+  for (const auto& property : message.properties)
+    named += property.id == mqtt::PropertyId::subscription_identifier;
+  if (named == 1) return true;
+  const auto matches_topic = [&](const std::string& other) { return mqtt::matches(other, message.topic); };
   return std::none_of(options_.filters.begin(),
                       options_.filters.begin() + static_cast<std::ptrdiff_t>(filter), matches_topic);
 }
@@ -106,7 +111,7 @@ void Subscriber::on_message(std::size_t filter, const Message& message) {
     link_.client().wait_for(ConnectionState::disconnected, 2 * std::chrono::milliseconds(goodbye_deadline));
     return;
   }
-  if (!is_first_match(filter, message.topic)) return;
+  if (!is_first_match(filter, message)) return;
   if (options_.retained_only && !message.retain) return finish();
   if (std::ranges::any_of(options_.filter_outs,
                           [&](const auto& out) { return mqtt::matches(out, message.topic); })) {

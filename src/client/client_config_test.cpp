@@ -5,11 +5,13 @@
 
 #include <cstdio>
 #include <fstream>
+#include <functional>
 
 namespace fulmar {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -56,12 +58,32 @@ TEST(ClientConfig, refuses_a_password_without_a_user_in_3_1_1_only_MQTT_3_1_2_22
 }
 
 TEST(ClientConfig, reads_every_variable) {
-  const auto config =
-      from({"MQTT_URL=mqtt://a:1,mqtt://b:2", "MQTT_CLIENT_ID=me", "MQTT_USERNAME=u", "MQTT_PASSWORD=p=q",
-            "MQTT_PROTOCOL=3.1.1", "MQTT_KEEPALIVE=30", "MQTT_CLEAN_START=No", "MQTT_SESSION_EXPIRY=3600",
-            "MQTT_CONNECT_TIMEOUT=2.5", "MQTT_RECONNECT_MIN_DELAY=0.1", "MQTT_RECONNECT_MAX_DELAY=120",
-            "MQTT_OUTBOX_BYTES=1048576", "MQTT_INBOUND_BYTES=524288", "MQTT_OVERFLOW=reject",
-            "MQTT_WAKEUP=lazy:5", "PATH=/bin"});
+  const auto config = from({"MQTT_URL=mqtt://a:1,mqtt://b:2",
+                            "MQTT_CLIENT_ID=me",
+                            "MQTT_USERNAME=u",
+                            "MQTT_PASSWORD=p=q",
+                            "MQTT_PROTOCOL=3.1.1",
+                            "MQTT_KEEPALIVE=30",
+                            "MQTT_CLEAN_START=No",
+                            "MQTT_SESSION_EXPIRY=3600",
+                            "MQTT_CONNECT_TIMEOUT=2.5",
+                            "MQTT_RECONNECT_MIN_DELAY=0.1",
+                            "MQTT_RECONNECT_MAX_DELAY=120",
+                            "MQTT_OUTBOX_BYTES=1048576",
+                            "MQTT_INBOUND_BYTES=524288",
+                            "MQTT_OVERFLOW=reject",
+                            "MQTT_WAKEUP=lazy:5",
+                            "MQTT_SOURCE_NAME=hall",
+                            "MQTT_ENABLE_HEALTH=TRUE",
+                            "MQTT_ENABLE_HEARTBEAT=on",
+                            "MQTT_HEARTBEAT_INTERVAL=1.5",
+                            "MQTT_DEDUPE_TTL=30",
+                            "MQTT_DEDUPE_MAX_ENTRIES=2048",
+                            "MQTT_CA_FILE=/ca.pem",
+                            "MQTT_CERT_FILE=/cert.pem",
+                            "MQTT_KEY_FILE=/key.pem",
+                            "MQTT_TLS_INSECURE=0",
+                            "PATH=/bin"});
   ASSERT_TRUE(config) << config.error().message;
   EXPECT_THAT(config->urls, ElementsAre("mqtt://a:1", "mqtt://b:2"));
   EXPECT_EQ(config->client_id, "me");
@@ -78,7 +100,42 @@ TEST(ClientConfig, reads_every_variable) {
   EXPECT_EQ(config->inbound_bytes, 524'288u);
   EXPECT_EQ(config->overflow, Overflow::reject);
   EXPECT_EQ(config->wakeup.lazy_interval, 5ms);
-  EXPECT_THAT(config->problems(), IsEmpty());
+  EXPECT_EQ(config->source_name, "hall");
+  EXPECT_TRUE(config->enable_health);
+  EXPECT_TRUE(config->enable_heartbeat);
+  EXPECT_EQ(config->heartbeat_interval, 1'500ms);
+  EXPECT_EQ(config->dedupe_ttl, 30s);
+  EXPECT_EQ(config->dedupe_max_entries, 2'048u);
+  EXPECT_EQ(config->tls.ca_file, "/ca.pem");
+  EXPECT_EQ(config->tls.cert_file, "/cert.pem");
+  EXPECT_EQ(config->tls.key_file, "/key.pem");
+  EXPECT_FALSE(config->tls.insecure);
+  EXPECT_THAT(config->problems(), Contains(HasSubstr("nothing would be encrypted")))
+      << "the whole is not from_env's";
+}
+
+TEST(ClientConfig, reads_every_overflow_policy_that_there_is) {
+  EXPECT_EQ(from({"MQTT_OVERFLOW=drop_newest"})->overflow, Overflow::drop_newest);
+  EXPECT_EQ(from({"MQTT_OVERFLOW=drop_oldest"})->overflow, Overflow::drop_oldest);
+  EXPECT_EQ(from({"MQTT_OVERFLOW=reject"})->overflow, Overflow::reject);
+  EXPECT_EQ(from({"MQTT_OVERFLOW=block"})->overflow, Overflow::block);
+  EXPECT_THAT(from({"MQTT_OVERFLOW=explode"}).error().message,
+              HasSubstr("MQTT_OVERFLOW is \"explode\"; expected drop_newest, drop_oldest, reject or block"));
+}
+
+TEST(ClientConfig, refuses_what_would_need_a_spool_instead_of_ignoring_it) {
+  for (const auto* variable :
+       {"MQTT_SPOOL_DIR=/var/spool", "MQTT_SPOOL_BYTES=1", "MQTT_DURABILITY=spill", "MQTT_OVERFLOW=spool"}) {
+    const auto config = from({variable});
+    ASSERT_FALSE(config) << variable;
+    EXPECT_THAT(config.error().message, HasSubstr("there is no spool in this version")) << variable;
+    EXPECT_EQ(config.error().message.find('\n'), std::string::npos);
+  }
+}
+
+TEST(ClientConfig, shows_a_strange_value_on_one_line) {
+  const auto message = from({"MQTT_PROTOCOL=5\n\x1b[31m"}).error().message;
+  EXPECT_EQ(message, "MQTT_PROTOCOL is \"5??[31m\"; expected 5 or 3.1.1");
 }
 
 TEST(ClientConfig, reports_every_bad_variable_and_a_near_miss_for_unknown_ones) {
@@ -105,6 +162,122 @@ TEST(ClientConfig, reads_the_password_from_a_file_without_its_line_end) {
   EXPECT_THAT(from({variable.c_str(), "MQTT_PASSWORD=x"}).error().message, HasSubstr("both set"));
   std::remove(path.c_str());
   EXPECT_THAT(from({variable.c_str()}).error().message, HasSubstr("cannot be read"));
+}
+
+// The problems of a good configuration after `change`; what the URL's scheme has to say is left out.
+std::vector<std::string> after(const std::function<void(ClientConfig&)>& change) {
+  auto config = good();
+  change(config);
+  auto found = config.problems();
+  std::erase_if(found, [](const std::string& line) { return line.starts_with("urls (MQTT_URL): "); });
+  return found;
+}
+
+TEST(ClientConfig, de_duplicates_with_entries_only) {
+  EXPECT_THAT(after([](auto& c) { c.dedupe_ttl = 30s; }),
+              ElementsAre(HasSubstr("dedupe_max_entries (MQTT_DEDUPE_MAX_ENTRIES) is 0; with dedupe_ttl "
+                                    "(MQTT_DEDUPE_TTL) of 30000 ms")));
+  EXPECT_THAT(after([](auto& c) { c.dedupe_ttl = 30s, c.dedupe_max_entries = 1; }), IsEmpty());
+  EXPECT_THAT(after([](auto& c) { c.dedupe_ttl = -1ms; }),
+              ElementsAre(HasSubstr("dedupe_ttl (MQTT_DEDUPE_TTL) is -1")));
+}
+
+TEST(ClientConfig, bounds_heartbeats_subscriptions_and_waiting) {
+  EXPECT_THAT(after([](auto& c) { c.heartbeat_interval = 999ms; }),
+              ElementsAre(HasSubstr("heartbeat_interval (MQTT_HEARTBEAT_INTERVAL) is 999; expected 1000")));
+  EXPECT_THAT(after([](auto& c) { c.max_subscriptions = 0; }),
+              ElementsAre(HasSubstr("max_subscriptions is 0")));
+  EXPECT_THAT(after([](auto& c) { c.max_subscriptions = 1'000'001; }),
+              ElementsAre(HasSubstr("max_subscriptions is 1000001; expected 1 to 1000000")));
+  EXPECT_THAT(after([](auto& c) { c.ack_timeout = -1ms; }), ElementsAre(HasSubstr("ack_timeout is -1")));
+  EXPECT_THAT(after([](auto& c) { c.block_timeout = 5s; }),
+              ElementsAre(HasSubstr("block_timeout is 5000 ms")));
+  EXPECT_THAT(after([](auto& c) { c.block_timeout = 5s, c.overflow = Overflow::block; }), IsEmpty());
+  EXPECT_THAT(after([](auto& c) { c.block_timeout = 0s, c.overflow = Overflow::block; }),
+              ElementsAre(HasSubstr("block_timeout is 0")));
+}
+
+TEST(ClientConfig, wants_its_names_in_UTF_8_and_fit_for_the_topics_they_are_part_of) {
+  EXPECT_THAT(after([](auto& c) { c.source_name = "\xff"; }),
+              ElementsAre(HasSubstr("source_name (MQTT_SOURCE_NAME) is not valid UTF-8")));
+  EXPECT_THAT(after([](auto& c) { c.client_id = "a+b"; }), IsEmpty());
+  for (const bool health : {true, false}) {
+    EXPECT_THAT(
+        after([=](auto& c) { c.client_id = "a+b", c.enable_health = health, c.enable_heartbeat = !health; }),
+        ElementsAre(HasSubstr("client_id (MQTT_CLIENT_ID) is \"a+b\"; with enable_health")));
+  }
+}
+
+TEST(ClientConfig, wants_certificate_and_key_together) {
+  const auto tls = [](auto change) {
+    return after([&](auto& c) {
+      c.urls = {"mqtts://host"};
+      change(c.tls);
+    });
+  };
+  EXPECT_THAT(tls([](auto& t) { t.cert_file = "c", t.key_file = "k", t.ca_file = "a"; }), IsEmpty());
+  EXPECT_THAT(
+      tls([](auto& t) { t.cert_file = "c"; }),
+      ElementsAre(HasSubstr("tls.cert_file (MQTT_CERT_FILE) is \"c\" without tls.key_file (MQTT_KEY_FILE)")));
+  EXPECT_THAT(
+      tls([](auto& t) { t.key_file = "k"; }),
+      ElementsAre(HasSubstr("tls.key_file (MQTT_KEY_FILE) is \"k\" without tls.cert_file (MQTT_CERT_FILE)")));
+  EXPECT_THAT(
+      tls([](auto& t) { t.key_password = "hidden"; }),
+      ElementsAre(testing::AllOf(HasSubstr("tls.key_password is set without"), Not(HasSubstr("hidden")))));
+  EXPECT_THAT(tls([](auto& t) { t.insecure = true; }), IsEmpty());
+  EXPECT_THAT(tls([](auto& t) { t.insecure = true, t.ca_file = "a"; }),
+              ElementsAre(HasSubstr(
+                  "tls.insecure (MQTT_TLS_INSECURE) is true, so tls.ca_file (MQTT_CA_FILE) is \"a\"")));
+  EXPECT_THAT(tls([](auto& t) { t.psk = "hidden", t.psk_identity = "me"; }), IsEmpty());
+  EXPECT_THAT(tls([](auto& t) { t.psk = "hidden"; }),
+              ElementsAre(testing::AllOf(HasSubstr("tls.psk is set without"), Not(HasSubstr("hidden")))));
+  EXPECT_THAT(tls([](auto& t) { t.psk_identity = "me"; }), ElementsAre(HasSubstr("without tls.psk")));
+  EXPECT_THAT(tls([](auto& t) { t.psk = "hidden", t.psk_identity = "me", t.ca_file = "a"; }),
+              ElementsAre(HasSubstr("together with files of certificates")));
+  EXPECT_THAT(tls([](auto& t) { t.alpn = {"mqtt", ""}; }),
+              ElementsAre(HasSubstr("tls.alpn has a name of 0 bytes")));
+}
+
+TEST(ClientConfig, does_not_take_keys_and_authorities_in_order_to_speak_in_the_clear) {
+  constexpr auto in_the_clear = "nothing would be encrypted";
+  EXPECT_THAT(after([](auto& c) { c.tls.ca_file = "a"; }), ElementsAre(HasSubstr(in_the_clear)));
+  EXPECT_THAT(after([](auto& c) { c.tls.cert_file = "c", c.tls.key_file = "k"; }),
+              ElementsAre(HasSubstr(in_the_clear)));
+  EXPECT_THAT(after([](auto& c) { c.tls.psk = "p", c.tls.psk_identity = "i"; }),
+              ElementsAre(HasSubstr(in_the_clear)));
+  EXPECT_THAT(after([](auto& c) { c.tls.insecure = true; }), IsEmpty()) << "there is nothing to be checked";
+  EXPECT_THAT(after([](auto& c) { c.tls.ca_file = "a", c.urls.emplace_back("WSS://host"); }), IsEmpty())
+      << "one of several is enough";
+}
+
+TEST(ClientConfig, checks_every_part_of_the_will) {
+  const auto will = [](auto change, ProtocolVersion protocol = ProtocolVersion::v5) {
+    return after([&](auto& c) {
+      c.protocol = protocol;
+      c.will.emplace();
+      c.will->topic = "gone";
+      change(*c.will);
+    });
+  };
+  EXPECT_THAT(will([](auto&) {}), IsEmpty());
+  EXPECT_THAT(will([](auto&) {}, ProtocolVersion::v3_1_1), IsEmpty());
+  EXPECT_THAT(will([](auto& w) { w.topic = "a/#"; }), ElementsAre(HasSubstr("will.topic is \"a/#\"")));
+  EXPECT_THAT(will([](auto& w) { w.delay = -1s; }), ElementsAre(HasSubstr("will.delay is -1")));
+  EXPECT_THAT(will([](auto& w) { w.content_type = "\xff"; }),
+              ElementsAre(HasSubstr("will.content_type is not valid UTF-8")));
+  EXPECT_THAT(will([](auto& w) { w.payload.resize(65'536); }),
+              ElementsAre(HasSubstr("will.payload has 65536 bytes")));
+  EXPECT_THAT(
+      will(
+          [](auto& w) {
+            w.delay = 5s;
+            w.message_expiry = 6s;
+            w.content_type = "text/plain";
+          },
+          ProtocolVersion::v3_1_1),
+      ElementsAre(HasSubstr("will.delay is 5 s, which MQTT 3.1.1 (MQTT_PROTOCOL) cannot say"),
+                  HasSubstr("will.message_expiry is 6 s"), HasSubstr("will.content_type is \"text/plain\"")));
 }
 
 }  // namespace

@@ -41,6 +41,7 @@ bool Session::should_close() const {
 }
 std::optional<Instant> Session::next_timeout() const { return impl_->next_timeout(); }
 void Session::on_timeout(Instant now) { impl_->on_timeout(now); }
+void Session::send_queue(std::size_t unconfirmed, Instant now) { impl_->send_queue(unconfirmed, now); }
 
 void Session::disconnect(ReasonCode reason) {
   if (impl_->state == State::closed || impl_->state == State::closing) return;
@@ -112,6 +113,7 @@ void Session::Impl::open(Instant now) {
     has_session = false;
   }
   last_sent = last_received = now;
+  way = {};
   send_connect();
 }
 
@@ -298,12 +300,31 @@ using std::chrono::milliseconds;
 milliseconds ping_after(std::uint16_t keepalive_s) { return milliseconds(keepalive_s * 875); }
 milliseconds dead_after(std::uint16_t keepalive_s) { return milliseconds(keepalive_s * 1500); }
 milliseconds answer_within(std::uint16_t keepalive_s) { return milliseconds(keepalive_s * 500); }
+// 7/8 + 1/8 + 1/2: a PINGREQ that has arrived by the first look leaves its answer as much time as it always had.
+milliseconds look_after(std::uint16_t keepalive_s) { return milliseconds(keepalive_s * 125); }
 
 }  // namespace
 
 Instant Session::Impl::dead_at() const {
-  return std::max(last_received + dead_after(limits.keepalive_s),
-                  *ping_sent + answer_within(limits.keepalive_s));
+  const auto k = limits.keepalive_s;
+  const auto silence = std::max(last_received + dead_after(k), *ping_sent + answer_within(k));
+  return way.moved ? std::max(silence, *way.moved + answer_within(k)) : silence;
+}
+
+// When to be told of the send queue again; while ping_sent.
+std::optional<Instant> Session::Impl::look_at() const {
+  if (!way.told || way.ping_arrived) return std::nullopt;
+  return std::max(*way.told, *ping_sent) + look_after(limits.keepalive_s);
+}
+
+void Session::Impl::send_queue(std::size_t unconfirmed, Instant now) {
+  const auto confirmed = way.transmitted - std::min<std::uint64_t>(unconfirmed, way.transmitted);
+  const bool moved = confirmed > way.confirmed;
+  way.confirmed = std::max(way.confirmed, confirmed);
+  way.told = now;
+  if (!ping_sent || way.ping_arrived) return;
+  if (moved) way.moved = now;
+  way.ping_arrived = way.ping_end != 0 && confirmed >= way.ping_end;
 }
 
 std::optional<Instant> Session::Impl::next_timeout() const {
@@ -312,7 +333,7 @@ std::optional<Instant> Session::Impl::next_timeout() const {
   const auto k = limits.keepalive_s;
   if (held) return last_sent + ping_after(k);
   // Waiting for an answer does not excuse silence of our own.
-  if (ping_sent) return std::min(dead_at(), last_sent + ping_after(k));
+  if (ping_sent) return std::min({dead_at(), last_sent + ping_after(k), look_at().value_or(Instant::max())});
   return std::min(last_sent, last_received) + ping_after(k);
 }
 
@@ -332,7 +353,16 @@ void Session::Impl::on_timeout(Instant now) {
                       .properties = {}};
     return;
   }
-  if (!ping_sent || held) ping_sent = now;
+  if (ping_sent && !held && now < last_sent + ping_after(limits.keepalive_s)) {
+    way.told = now;  // it was only time for send_queue(), called or not
+    return;
+  }
+  if (!ping_sent || held) {
+    ping_sent = now;
+    way.ping_end = 0;
+    way.moved.reset();
+    way.ping_arrived = false;
+  }
   last_sent = now;  // the next one is due a keep-alive later even when the transport does not take this one
   queue(PingreqView{});
   trim();

@@ -56,7 +56,9 @@ struct Session::Impl {
   void take_all(void (*take)(void*, RecordView), void* context);
   std::optional<Instant> next_timeout() const;
   Instant dead_at() const;  // while ping_sent
+  std::optional<Instant> look_at() const;
   void on_timeout(Instant now);
+  void send_queue(std::size_t unconfirmed, Instant now);
   void trim();
 
   // --- out
@@ -140,6 +142,15 @@ struct Session::Impl {
   Instant last_sent{};
   Instant last_received{};
   std::optional<Instant> ping_sent;  // PINGREQ without bytes since
+  // The way of that PINGREQ through the transport's send queue, where the caller tells of it; in bytes of this connection.
+  struct Way {
+    std::uint64_t transmitted = 0;
+    std::uint64_t confirmed = 0;
+    std::uint64_t ping_end = 0;    // transmitted when PINGREQ had left the session, 0 = it has not
+    std::optional<Instant> told;   // by the last send_queue(); empty: never
+    std::optional<Instant> moved;  // the last time that told of a queue that had moved, with PINGREQ in it
+    bool ping_arrived = false;
+  } way;
 
   // --- out
   BlockPool pool;

@@ -79,6 +79,8 @@ std::size_t Session::Impl::transmit(std::span<std::byte> buffer, Instant now) {
   }
   const auto written = static_cast<std::size_t>(out.at - buffer.data());
   if (written != 0) last_sent = now;
+  way.transmitted += written;
+  if (ping_sent && way.ping_end == 0 && control.empty()) way.ping_end = way.transmitted;
   return written;
 }
 

@@ -346,6 +346,69 @@ TEST(SessionKeepAlive, while_the_input_is_held_silence_is_not_death_but_pings_go
   EXPECT_EQ(server.session.next_timeout(), server.now + 52'500ms);
 }
 
+// A connection whose transport has a long queue: what is told of it at each of the session's timeouts.
+class SlowWay : public testing::Test {
+ protected:
+  SlowWay() {
+    server.connect();
+    server.session.send_queue(0, server.now);
+    server.publish_record(std::string(100'000, 'x'), QoS::at_most_once);
+    server.flush();
+    silence_began = server.now;
+  }
+  // `ahead`: what is still unconfirmed of the bytes in front of the first PINGREQ; none: nor is any PINGREQ.
+  void timeout(std::size_t ahead) {
+    server.now = *server.session.next_timeout();
+    server.session.send_queue(ahead == 0 ? 0 : ahead + pings * 2, server.now);
+    server.session.on_timeout(server.now);
+    server.flush();
+    for (; !server.sent.empty(); server.next()) pings += server.sent.front()->data[0] == std::byte{0xc0};
+  }
+  bool dead() const { return !server.closings.empty(); }
+
+  ScriptedServer server{v5()};
+  Instant silence_began{};
+  std::size_t pings = 0;
+};
+
+TEST_F(SlowWay, a_ping_behind_bytes_that_move_has_not_arrived_and_needs_no_answer_yet) {
+  std::size_t unconfirmed = 90'000;
+  while (unconfirmed > 0 && !dead()) timeout(unconfirmed -= 1'000);
+  ASSERT_FALSE(dead());
+  EXPECT_GT(server.now - silence_began, 10min);
+  const auto arrived = server.now;
+  while (!dead()) timeout(0);
+  EXPECT_EQ(server.now - arrived, 30s) << "from then on it has half a keep-alive";
+}
+
+TEST_F(SlowWay, a_queue_that_stands_still_is_silence) {
+  while (!dead()) timeout(50'000);
+  EXPECT_EQ(server.now - silence_began, 90s);
+}
+
+TEST_F(SlowWay, a_queue_that_stops_in_the_end_is_silence_from_then_on) {
+  std::size_t unconfirmed = 90'000;
+  while (unconfirmed > 50'000 && !dead()) timeout(unconfirmed -= 1'000);
+  const auto stopped = server.now;
+  while (!dead()) timeout(unconfirmed);
+  EXPECT_EQ(server.now - stopped, 30s);
+}
+
+TEST_F(SlowWay, a_ping_that_arrives_at_once_has_no_more_time_than_ever) {
+  while (!dead()) timeout(0);
+  EXPECT_EQ(server.now - silence_began, 90s);
+}
+
+TEST_F(SlowWay, who_stops_telling_is_asked_again_but_not_at_once) {
+  timeout(50'000);
+  for (int i = 0; i < 100 && !dead(); ++i) {
+    const auto before = server.now;
+    server.run_timeout();
+    EXPECT_GT(server.now, before);
+  }
+  EXPECT_EQ(server.now - silence_began, 90s);
+}
+
 // --- the end --------------------------------------------------------------------------------------------------------
 
 TEST(SessionDisconnect, leaves_behind_what_is_queued_and_nothing_follows_MQTT_3_14_4_1_MQTT_3_14_4_2) {

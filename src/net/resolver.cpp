@@ -2,33 +2,20 @@
 
 #include <netdb.h>
 
-#include <atomic>
+#include <cerrno>
 #include <cstring>
-#include <mutex>
-#include <optional>
+#include <memory>
 #include <system_error>
-#include <thread>
+#include <utility>
 
-#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/ip/address.hpp>
-#include <boost/asio/post.hpp>
 
 namespace fulmar::net {
 
 namespace asio = boost::asio;
 using asio::ip::tcp;
 
-// Shared by the resolver and the look-up's thread. The mutex orders "posting the answer" and "cancelled, the executor's
-// context may go away": it is held for the length of a post, never during the look-up.
-struct Resolver::Lookup {
-  std::mutex mutex;
-  std::optional<asio::any_io_executor> executor;  // empty when cancelled
-  Handler handler;
-};
-
 namespace {
-
-std::atomic<int> lookups_running{0};
 
 Result<Resolver::Addresses> look_up(const std::string& host, std::uint16_t port) {
   addrinfo hints{};
@@ -56,58 +43,23 @@ Result<Resolver::Addresses> look_up(const std::string& host, std::uint16_t port)
 
 }  // namespace
 
-Resolver::Resolver(asio::any_io_executor executor) : executor_(std::move(executor)) {}
-Resolver::~Resolver() { cancel(); }
+Resolver::Resolver(asio::any_io_executor executor) : background_(std::move(executor)) {}
+Resolver::~Resolver() = default;
 
-void Resolver::cancel() {
-  const auto lookup = std::move(lookup_);
-  if (!lookup) return;
-  const std::lock_guard lock(lookup->mutex);
-  lookup->executor.reset();
-  lookup->handler = nullptr;
-}
+void Resolver::cancel() { background_.cancel(); }
 
 void Resolver::resolve(const std::string& host, std::uint16_t port, Handler handler) {
-  cancel();
-  lookup_ = std::make_shared<Lookup>();
-  lookup_->executor = executor_;
-  lookup_->handler = std::move(handler);
-  // Runs on the executor: where cancel() runs too, so the handler is there or it was cancelled.
-  const auto answer = [](const std::shared_ptr<Lookup>& lookup, Result<Addresses> result) {
-    const std::lock_guard lock(lookup->mutex);
-    if (!lookup->executor) return;
-    asio::post(*lookup->executor, [lookup, result = std::move(result)]() mutable {
-      Handler call;
-      {
-        const std::lock_guard inner(lookup->mutex);
-        call = std::move(lookup->handler);
-        lookup->executor.reset();
-      }
-      if (call) call(std::move(result));
-    });
-  };
-
   boost::system::error_code not_literal;
   if (const auto address = asio::ip::make_address(host, not_literal); !not_literal) {
-    answer(lookup_, Addresses{{address, port}});
-    return;
+    return background_.later(
+        [handler = std::move(handler), address, port] { handler(Addresses{{address, port}}); });
   }
-  if (lookups_running.fetch_add(1, std::memory_order_relaxed) >= abandoned_max) {
-    lookups_running.fetch_sub(1, std::memory_order_relaxed);
-    answer(lookup_, fail(Errc::connection_failed,
-                         "cannot resolve host \"" + host + "\": too many name look-ups hang"));
-    return;
-  }
-  try {
-    std::thread([host, port, lookup = lookup_, answer] {
-      answer(lookup, look_up(host, port));
-      lookups_running.fetch_sub(1, std::memory_order_relaxed);
-    }).detach();
-  } catch (const std::system_error& error) {
-    lookups_running.fetch_sub(1, std::memory_order_relaxed);
-    answer(lookup_, fail(Errc::connection_failed,
-                         std::string("cannot start a thread to resolve names: ") + error.what()));
-  }
+  const auto answer = std::make_shared<Result<Addresses>>();
+  const auto tell = [handler = std::move(handler), answer] { handler(std::move(*answer)); };
+  const auto started = background_.run([answer, host, port] { *answer = look_up(host, port); }, tell);
+  if (started) return;
+  *answer = fail(Errc::connection_failed, "cannot resolve host \"" + host + "\": " + started.error().message);
+  background_.later(tell);
 }
 
 }  // namespace fulmar::net

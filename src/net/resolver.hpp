@@ -1,14 +1,12 @@
 #pragma once
 // Resolver: turns a host name into addresses without ever making anyone wait. getaddrinfo(3) can block for as long as a
-// name server likes and cannot be interrupted, so it runs on a thread of its own that is left behind when nobody wants
-// its answer any more.
+// name server likes and cannot be interrupted, so it runs in the Background.
 //
 // Not thread-safe: owned by one connection and used on its executor. At most one look-up is wanted at a time;
-// destruction and cancel() are immediate. Left-behind threads are bounded (see abandoned_max).
+// destruction and cancel() are immediate. Every resolve() asks anew: nothing is remembered.
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,6 +14,7 @@
 #include <boost/asio/ip/tcp.hpp>
 
 #include "fulmar/result.hpp"
+#include "net/background.hpp"
 
 namespace fulmar::net {
 
@@ -23,9 +22,6 @@ class Resolver {
  public:
   using Addresses = std::vector<boost::asio::ip::tcp::endpoint>;
   using Handler = std::function<void(Result<Addresses>)>;
-
-  // The process has at most this many look-ups that were given up and have not returned yet; more fail at once.
-  static constexpr int abandoned_max = 64;
 
   explicit Resolver(boost::asio::any_io_executor executor);
   ~Resolver();
@@ -37,9 +33,7 @@ class Resolver {
   void cancel();
 
  private:
-  struct Lookup;
-  boost::asio::any_io_executor executor_;
-  std::shared_ptr<Lookup> lookup_;
+  Background background_;
 };
 
 }  // namespace fulmar::net

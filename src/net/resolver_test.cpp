@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <deque>
 
 #include <boost/asio/io_context.hpp>
 
@@ -61,6 +62,27 @@ TEST(Resolver, never_waits_when_it_is_destroyed_or_cancelled) {
     }
   }
   EXPECT_LT(std::chrono::steady_clock::now() - before, 2s);
+}
+
+TEST(Resolver, answers_many_more_questions_than_it_has_threads) {
+  asio::io_context context;
+  const auto guard = asio::make_work_guard(context);
+  constexpr int questions = 10 * Background::threads_max;
+  int answers = 0, cancelled = 0;
+  std::deque<Resolver> resolvers;
+  for (int i = 0; i < questions; ++i) {
+    auto& resolver = resolvers.emplace_back(context.get_executor());
+    resolver.resolve("localhost", 1883, [&](const Result<Resolver::Addresses>& result) {
+      EXPECT_TRUE(result) << result.error().message;
+      if (++answers + cancelled == questions) context.stop();
+    });
+    if (i % 3 == 0) {  // some that run, some that wait, some that are answered and not told yet
+      resolver.cancel();
+      ++cancelled;
+    }
+  }
+  context.run_for(30s);
+  EXPECT_EQ(answers + cancelled, questions);
 }
 
 }  // namespace

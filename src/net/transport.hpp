@@ -48,6 +48,8 @@ class Transport {
   virtual std::string_view stage() const = 0;
   virtual void read() = 0;  // on_read is told once
   virtual void write_some(boost::asio::const_buffer buffer) = 0;
+  // Bytes that the operating system has taken and the peer's has not acknowledged.
+  virtual std::size_t unsent() const = 0;
   // Nothing more will be written; reading goes on. A close() with bytes unread resets the connection, and takes away from
   // the peer what it has not read yet: an orderly end is this, then reading until on_lost, then close().
   virtual void finish_sending() = 0;

@@ -35,6 +35,7 @@ class Ring {
 
   // From now on try_reserve says no; what was reserved before is still to be committed and popped.
   void close() { head_.fetch_or(closed_bit, std::memory_order_seq_cst); }
+  void reopen() { head_.fetch_and(~closed_bit, std::memory_order_seq_cst); }
   bool closed() const { return head_.load(std::memory_order_seq_cst) & closed_bit; }
 
   // The oldest block, or an empty span when there is none (or it is not committed yet). Its size is a multiple of 8.

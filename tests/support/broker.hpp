@@ -7,6 +7,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,10 +21,17 @@ namespace fulmar::test {
 
 class Broker {
  public:
+  // Besides the plain port of 127.0.0.1 that every broker has.
+  enum class Listener { tls, websocket, secure_websocket, psk, unix_socket };
   struct Options {
     std::vector<std::pair<std::string, std::string>>
         users{};                        // name, password; empty = everybody may connect
     std::vector<std::string> config{};  // more lines for mosquitto.conf
+    std::vector<Listener> listeners{};
+    // For tls and secure_websocket. With an authority of clients every client needs a certificate of it.
+    std::filesystem::path certificate{}, key{}, clients_authority{};
+    std::vector<std::string> tls_config{};                   // more lines for these two
+    std::vector<std::pair<std::string, std::string>> psk{};  // identity, key in hex
   };
   static constexpr std::chrono::seconds patience{10};
 
@@ -32,7 +41,9 @@ class Broker {
   ~Broker();
 
   std::uint16_t port() const { return port_; }
-  std::string url() const;  // mqtt://127.0.0.1:PORT
+  std::string url() const;                   // mqtt://127.0.0.1:PORT
+  std::string url(Listener listener) const;  // at 127.0.0.1; of the WebSockets without a path
+  std::uint16_t port(Listener listener) const;
   std::string url_with(std::string_view user, std::string_view password) const;
 
   void kill();    // SIGKILL: nothing is saved, sockets are reset
@@ -40,6 +51,7 @@ class Broker {
   void start();   // on the same port with the same configuration; the log goes on in the same file
   void freeze();  // SIGSTOP: connections stay open and nothing is answered
   void thaw();
+  void reload();  // SIGHUP: certificates are read anew
   bool running() { return process_.running(); }
 
   // All that was logged so far; every packet has a line ("Received PUBLISH from ID (d0, q1, r0, m7, 'topic', ...").
@@ -49,10 +61,12 @@ class Broker {
 
  private:
   bool try_start();
+  void write_config();
 
   TempDir directory_;
   Options options_;
   std::uint16_t port_ = 0;
+  std::map<Listener, std::uint16_t> listener_ports_;
   Process process_;
 };
 

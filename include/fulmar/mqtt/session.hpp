@@ -25,7 +25,8 @@
 //
 // Keep-alive [MQTT-3.1.2-20, MQTT-3.12.4-1]: with K the keep-alive in force, PINGREQ leaves after 7/8 K without sending or
 // without receiving; any bytes from the server answer it. The connection is dead when nothing has come for 1.5 K and for
-// at least K/2 since the PINGREQ.
+// at least K/2 since the PINGREQ. Time that PINGREQ spends behind other bytes in a send queue that moves does not count,
+// where the caller tells of that queue (send_queue()).
 //
 // Not thread-safe: one owner. `now` never goes back between calls.
 
@@ -224,6 +225,10 @@ class Session {
 
   std::optional<Instant> next_timeout() const;
   void on_timeout(Instant now);
+  // Optional, right before on_timeout(): how many of the transmitted bytes the peer's system has not confirmed yet (for
+  // TCP: those that the transport still holds, and SIOCOUTQ). On a slow way PINGREQ waits behind them, possibly for longer
+  // than the server has to answer it. Once told on a connection, next_timeout() asks for it until PINGREQ has arrived.
+  void send_queue(std::size_t unconfirmed, Instant now);
 
   // Forgets the session state: unacknowledged messages become new ones at the next connect, which asks for a clean start.
   void forget_session();
