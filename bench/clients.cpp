@@ -45,10 +45,14 @@ std::vector<Library> all_libraries(const Options& options) {
           paho_cpp_library(), paho_python_library(), mqttjs_library(options.npm)};
 }
 
-// The sink and a process with ten thousand clients need as many descriptors.
+// The sink and a process with ten thousand clients need as many descriptors. Beyond the hard limit only root gets.
 void raise_descriptor_limit() {
+  constexpr rlim_t wanted = 30'000;
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
+  const rlimit more{.rlim_cur = std::max(limit.rlim_max, wanted),
+                    .rlim_max = std::max(limit.rlim_max, wanted)};
+  if (::setrlimit(RLIMIT_NOFILE, &more) == 0) return;
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }

@@ -9,6 +9,7 @@
 // are not counted.
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <thread>
 
@@ -27,7 +28,11 @@ Result<ChildReport> clients_scenario(const Parameters& parameters) {
   if (!library) return std::unexpected(library.error());
   const auto sink = sink_of(parameters);
   if (!sink) return std::unexpected(sink.error());
-  const auto count = parameters.number<unsigned>("clients");
+  // Two descriptors a client (ours: socket and wake-up), and some for the process.
+  rlimit descriptors{};
+  ::getrlimit(RLIMIT_NOFILE, &descriptors);
+  const auto wanted = parameters.number<unsigned>("clients");
+  const auto count = static_cast<unsigned>(std::min<rlim_t>(wanted, (descriptors.rlim_cur - 200) / 2));
 
   const auto before = memory_now();
   const auto connections_before = (*sink)->connections.load();
@@ -57,8 +62,10 @@ Result<ChildReport> clients_scenario(const Parameters& parameters) {
   }
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   const auto after = memory_now();
-  return ChildReport{.figures = {{"rss_bytes_per_client", (after.rss_bytes - before.rss_bytes) / count},
-                                 {"pss_bytes_per_client", (after.pss_bytes - before.pss_bytes) / count}}};
+  return ChildReport{
+      .figures = {{"rss_bytes_per_client", (after.rss_bytes - before.rss_bytes) / count},
+                  {"pss_bytes_per_client", (after.pss_bytes - before.pss_bytes) / count}},
+      .note = count == wanted ? "" : fmt::format("{} clients: ulimit -n allows no more", count)};
 }
 
 Result<ChildReport> waiting_scenario(const Parameters& parameters) {
