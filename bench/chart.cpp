@@ -316,7 +316,7 @@ std::string to_svg(const PercentileChart& chart) {
   const double note_height = chart.note.empty() ? 0 : 18;
   const double top = legend(measure, names, title_height + 24 + note_height) + 22;
   const auto rows = static_cast<double>((chart.panels.size() + columns - 1) / columns);
-  Svg svg(top + rows * (panel_height + panel_gap));
+  Svg svg(top + rows * (panel_height + panel_gap) - panel_gap + 32);
   svg.text(margin, title_height, chart.title, {.size = 18, .bold = true});
   if (!chart.note.empty()) svg.text(margin, title_height + 20, chart.note, {.size = 12, .colour = faint});
   legend(svg, names, title_height + 24 + note_height);

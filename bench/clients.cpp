@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -58,8 +59,11 @@ bool run_suite(const Suite& suite, const Options& options, const std::vector<Lib
     std::cerr << "bench_clients: " << sink.error().message << '\n';
     return false;
   }
-  Results results{
-      .suite = std::string(suite.name), .machine = machine(), .measured = utc_now(), .quick = options.quick};
+  Results results{.suite = std::string(suite.name),
+                  .machine = machine(),
+                  .measured = utc_now(),
+                  .quick = options.quick,
+                  .busy = busy_elsewhere(std::chrono::milliseconds(500))};
   Bench bench{.options = options, .libraries = {}, .sink = *sink};
   for (const auto& library : libraries) {
     if (!library.missing.empty()) results.skipped.emplace_back(library.name, library.missing);
@@ -68,6 +72,10 @@ bool run_suite(const Suite& suite, const Options& options, const std::vector<Lib
     if (library.missing.empty() && chosen) bench.libraries.push_back(library);
   }
   std::cout << fmt::format("\n=== {}: {}\n", suite.name, suite.summary);
+  if (results.busy > busy_max) {
+    std::cout << fmt::format("The machine is busy: others take {:.0f} % of it. These are no results.\n",
+                             results.busy * 100);
+  }
   suite.run(bench, results);
   const auto file = fmt::format("{}/{}.json", options.output, suite.name);
   if (auto written = write_json(file, results); !written) {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <stop_token>
+#include <thread>
 
 #include "probes.hpp"
 
@@ -118,6 +120,16 @@ TEST(Child, that_takes_too_long_is_ended) {
   const auto report = run_script("exec sleep 60", {}, std::chrono::seconds(1));
   ASSERT_FALSE(report);
   EXPECT_EQ(report.error().code, Errc::timeout);
+}
+
+TEST(BusyElsewhere, is_a_fraction_that_includes_other_threads) {
+  const std::jthread busy([](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+    }
+  });
+  const double fraction = busy_elsewhere(std::chrono::milliseconds(300));
+  EXPECT_GT(fraction, 0.5 / std::thread::hardware_concurrency());
+  EXPECT_LE(fraction, 1);
 }
 
 TEST(AllocationCounter, counts_malloc_and_new_only_while_enabled) {

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <utility>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -96,6 +97,30 @@ Memory memory_now() {
     if (line.starts_with("Pss:")) memory.pss_bytes = value();
   }
   return memory;
+}
+
+double busy_elsewhere(std::chrono::milliseconds time) {
+  struct Ticks {
+    double all = 0;
+    double idle = 0;
+  };
+  const auto now = [] {
+    Ticks ticks;
+    std::ifstream file("/proc/stat");
+    std::string cpu;
+    file >> cpu;  // "cpu  user nice system idle iowait irq ..."
+    double value = 0;
+    for (int i = 0; i < 8 && file >> value; ++i) {
+      ticks.all += value;
+      if (i == 3 || i == 4) ticks.idle += value;
+    }
+    return ticks;
+  };
+  const auto before = now();
+  std::this_thread::sleep_for(time);
+  const auto after = now();
+  const double all = after.all - before.all;
+  return all > 0 ? 1 - (after.idle - before.idle) / all : 0;
 }
 
 bool AllocationCounter::available() { return FULMAR_BENCH_COUNTS_ALLOCATIONS != 0; }

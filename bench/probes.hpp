@@ -12,6 +12,7 @@
 
 #include <linux/perf_event.h>
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 
@@ -28,6 +29,9 @@ struct Memory {
   double pss_bytes = 0;
 };
 Memory memory_now();
+
+// How much of the machine's processor time, 0 to 1, others take while this thread sleeps for that long.
+double busy_elsewhere(std::chrono::milliseconds time);
 
 class AllocationCounter {
  public:

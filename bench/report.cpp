@@ -126,7 +126,14 @@ void introduce(Page& page, std::span<const Results> suites) {
   if (std::ranges::any_of(suites, &Results::quick)) {
     page.paragraph("**Made with `--quick`: too short to be a result.**");
   }
-  std::string facts = fmt::format("- Machine: {}\n- Measured: {}", first.machine, first.measured);
+  const auto busiest = std::ranges::max(suites, {}, &Results::busy).busy;
+  if (busiest > busy_max) {
+    page.paragraph(fmt::format("**The machine was busy: others took up to {:.0f} % of it. Not a result.**",
+                               busiest * 100));
+  }
+  const auto [begin, end] = std::ranges::minmax(suites, {}, &Results::measured);
+  std::string facts = fmt::format("- Machine: {}\n- Measured: {}{}", first.machine, begin.measured,
+                                  begin.measured == end.measured ? "" : " to " + end.measured);
   std::string versions;
   for (const auto& results : suites) {
     for (const auto& row : results.rows) {

@@ -41,6 +41,7 @@ TEST(Report, is_written_from_whatever_suites_there_are) {
                                                    .machine = "a machine",
                                                    .measured = "today",
                                                    .quick = true,
+                                                   .busy = 0.5,
                                                    .skipped = {{"theirs", "not installed"}},
                                                    .rows = {publish_row("fulmar", 4e6, 0)}}));
   const auto written = write_report(folder, folder / "report");
@@ -48,8 +49,8 @@ TEST(Report, is_written_from_whatever_suites_there_are) {
   std::ifstream in(folder / "report" / "report.md");
   std::stringstream page;
   page << in.rdbuf();
-  for (const char* words :
-       {"a machine", "theirs: not installed", "--quick", "![Throughput of one connection](throughput.svg)"}) {
+  for (const char* words : {"a machine", "theirs: not installed", "--quick", "up to 50 %",
+                            "![Throughput of one connection](throughput.svg)"}) {
     EXPECT_NE(page.str().find(words), std::string::npos) << words;
   }
   EXPECT_TRUE(std::filesystem::exists(folder / "report" / "throughput.svg"));

@@ -200,11 +200,13 @@ Result<void> write_json(const std::filesystem::path& file, const Results& result
   json::array rows;
   for (const auto& row : results.rows) rows.push_back(to_json(row));
   const auto quoted = [](std::string_view text) { return json::serialize(json::value(text)); };
-  return write_file(file,
-                    fmt::format("{{\"suite\": {},\n \"machine\": {},\n \"measured\": {},\n \"quick\": {},\n "
-                                "\"skipped\": {},\n \"rows\": {}}}\n",
-                                quoted(results.suite), quoted(results.machine), quoted(results.measured),
-                                results.quick, lines_of(skipped), lines_of(rows)));
+  return write_file(
+      file,
+      fmt::format(
+          "{{\"suite\": {},\n \"machine\": {},\n \"measured\": {},\n \"quick\": {},\n \"busy\": {:.2f},\n "
+          "\"skipped\": {},\n \"rows\": {}}}\n",
+          quoted(results.suite), quoted(results.machine), quoted(results.measured), results.quick,
+          results.busy, lines_of(skipped), lines_of(rows)));
 }
 
 Result<Results> read_json(const std::filesystem::path& file) {
@@ -218,7 +220,8 @@ Result<Results> read_json(const std::filesystem::path& file) {
     Results results{.suite = std::string(value.at("suite").as_string()),
                     .machine = std::string(value.at("machine").as_string()),
                     .measured = std::string(value.at("measured").as_string()),
-                    .quick = value.at("quick").as_bool()};
+                    .quick = value.at("quick").as_bool(),
+                    .busy = value.at("busy").to_number<double>()};
     for (const auto& one : value.at("skipped").as_array()) {
       results.skipped.emplace_back(one.at("library").as_string(), one.at("reason").as_string());
     }

@@ -1,7 +1,8 @@
 #pragma once
 // What was measured: rows, their tables and their JSON.
 //
-// A suite's file is {"suite", "machine", "measured" (UTC), "quick" (too short to be a result), "skipped": [{"library",
+// A suite's file is {"suite", "machine", "measured" (UTC), "quick" (too short to be a result), "busy" (what others
+// took of the machine before it began, 0 to 1), "skipped": [{"library",
 // "reason"}], "rows"}. A row has "library", "version", the labels ("qos": 1, "state": "down") and the median of each
 // figure by name; "repetitions" has each figure's values, "distribution" [[upper bound in ns, count], ...], "note" what a
 // reader must know. A figure that was not measured is not there.
@@ -22,6 +23,8 @@
 namespace fulmar::bench {
 
 inline constexpr std::string_view ours = "fulmar";  // the library that the others are compared with
+
+inline constexpr double busy_max = 0.1;  // more of the machine than that taken by others: not a result
 
 inline constexpr double not_measured = std::numeric_limits<double>::quiet_NaN();
 
@@ -47,6 +50,7 @@ struct Results {
   std::string machine{};
   std::string measured{};
   bool quick = false;
+  double busy = 0;  // how much of the machine others took before it began, 0 to 1
   std::vector<std::pair<std::string, std::string>> skipped{};  // library, reason
   std::vector<Row> rows{};
 };

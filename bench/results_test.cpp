@@ -57,6 +57,7 @@ TEST(Results, come_back_from_their_file_as_they_were_written) {
                   .machine = "a \"machine\"",
                   .measured = "2026-01-02 03:04 UTC",
                   .quick = true,
+                  .busy = 0.25,
                   .skipped = {{"theirs", "not installed"}},
                   .rows = {row("fulmar", {1, 3, 2}, 1)}};
   results.rows.front().distribution = {{10, 3}, {20, 1}};
@@ -68,6 +69,7 @@ TEST(Results, come_back_from_their_file_as_they_were_written) {
   EXPECT_EQ(back->machine, results.machine);
   EXPECT_EQ(back->measured, results.measured);
   EXPECT_TRUE(back->quick);
+  EXPECT_EQ(back->busy, 0.25);
   EXPECT_EQ(back->skipped, results.skipped);
   ASSERT_EQ(back->rows.size(), 1u);
   const Row& one = back->rows.front();

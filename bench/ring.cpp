@@ -23,6 +23,7 @@
 
 #include "columns.hpp"
 #include "harness.hpp"
+#include "probes.hpp"
 #include "results.hpp"
 
 namespace fulmar::bench {
@@ -127,7 +128,11 @@ int run(std::uint64_t items, unsigned repetitions, bool quick, const std::string
       {"mutex ring", "one pop a lock", measure<MutexRing<1>>},
       {"mutex ring", "bulk pop", measure<MutexRing<256>>},
   }};
-  Results results{.suite = "ring", .machine = machine(), .measured = utc_now(), .quick = quick};
+  Results results{.suite = "ring",
+                  .machine = machine(),
+                  .measured = utc_now(),
+                  .quick = quick,
+                  .busy = busy_elsewhere(std::chrono::milliseconds(500))};
   fmt::print(
       "{}\n{} B items, {} MiB rings, {} items a run, median of {} interleaved repetitions, below it "
       "min-max\n",

@@ -118,6 +118,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     if (life_stage_ == Stage::ending || in_forked_child()) return;
     if (life_stage_ != Stage::running) {
       owner_ = getpid();
+      requests_->closing(false);
       outbox_.reopen();
       loop_.start();
       loop_.post([this] { dispatcher_.start(shared_from_this()); });
@@ -177,6 +178,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
       running = life_stage_ == Stage::running;
       life_stage_ = Stage::ending;
     }
+    requests_->closing(true);
     if (running) connection_.post(command([](Connection& connection) { connection.say_leaving(); }));
     outbox_.close();
     if (running) {
@@ -353,6 +355,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     m.bytes_in = get(counters_.bytes_in);
     m.bytes_out = get(counters_.bytes_out);
     const auto requests = requests_->counts();
+    m.handler_errors += requests.handler_errors;
     m.requests = requests.requests;
     m.requests_timed_out = requests.timed_out;
     m.responses_late = requests.late;

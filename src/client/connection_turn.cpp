@@ -510,7 +510,10 @@ void Connection::on_timer() {
         {}, Cause::timeout);
   } else if (transport_) {
     if (phase_ == Phase::up && !goodbye_) vitals_.on_timeout(now, WallClock::now());
-    if (const auto due = session_.next_timeout(); due && now >= *due) session_.on_timeout(now);
+    if (const auto due = session_.next_timeout(); due && now >= *due) {
+      session_.send_queue(tx_end_ - tx_begin_ + transport_->unsent(), now);
+      session_.on_timeout(now);
+    }
   }
   turn();
 }

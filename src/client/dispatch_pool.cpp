@@ -166,14 +166,14 @@ bool DispatchLane::stop(Clock::time_point deadline) {
     stopping_.store(true, std::memory_order_seq_cst);
     schedule();
   }
-  if (on_thread()) return true;
   const auto ended = [&] { return life->state_ != Life::State::stopping && life->no_calls(); };
-  if (life->changed_.wait_until(lock, deadline, ended)) return true;
-  if (life->state_ == Life::State::stopping) {
+  const bool inside = on_thread();
+  if (!inside && life->changed_.wait_until(lock, deadline, ended)) return true;
+  if (life->state_ == Life::State::stopping) {  // so nobody is to wait for the worker either
     ++life->stuck_;
     worker->stuck_.fetch_add(1, std::memory_order_seq_cst);
   }
-  return false;
+  return inside;
 }
 
 // On the worker, which holds the token and keeps it: whoever starts the lane again has it from there (invariant 2).

@@ -11,7 +11,6 @@
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
 
-#include "net/tls_context.hpp"
 #include "net/tls_session.hpp"
 
 namespace fulmar::net {
@@ -32,7 +31,11 @@ Channel::Wait wait_of(TlsSession::Wait wait) {
 }  // namespace
 
 Channel::Channel(asio::any_io_executor executor, Endpoint endpoint, const TlsConfig& tls)
-    : endpoint_(std::move(endpoint)), tls_config_(tls), connector_(executor), socket_(executor) {}
+    : endpoint_(std::move(endpoint)),
+      tls_config_(tls),
+      connector_(executor),
+      background_(executor),
+      socket_(executor) {}
 
 Channel::~Channel() = default;
 
@@ -44,18 +47,29 @@ void Channel::open(std::vector<asio::ip::tcp::endpoint> addresses, OpenHandler h
     socket_ = std::move(result->socket);
     peer_ = std::move(result->peer);
     if (!endpoint_.is_secure()) return opened(peer_);
-    // Read here and not at open(): the files that count are those of the moment of the handshake.
-    auto context = tls_context(tls_config_);
-    if (!context) return opened(std::unexpected(std::move(context.error())));
-    tls_ = std::make_unique<TlsSession>(std::move(*context), socket_.native_handle(), endpoint_.host,
-                                        tls_config_);
-    shake_hands();
+    get_context();
   };
   if (endpoint_.is_local()) {
     connector_.connect(endpoint_.path, connected);
   } else {
     connector_.connect(std::move(addresses), connected);
   }
+}
+
+// Asked for here and not at open(): the files that count are those of the moment of the handshake.
+void Channel::get_context() {
+  if (auto kept = kept_tls_context(tls_config_)) return start_tls(std::move(kept));
+  const auto context = std::make_shared<Result<TlsContext>>();
+  const auto read = [context, config = tls_config_] { *context = tls_context(config); };
+  const auto started = background_.run(read, [this, context] { start_tls(std::move(*context)); });
+  if (!started) background_.later([this, error = started.error()] { opened(std::unexpected(error)); });
+}
+
+void Channel::start_tls(Result<TlsContext> context) {
+  if (!context) return opened(std::unexpected(std::move(context.error())));
+  tls_ =
+      std::make_unique<TlsSession>(std::move(*context), socket_.native_handle(), endpoint_.host, tls_config_);
+  shake_hands();
 }
 
 void Channel::shake_hands() {
@@ -79,6 +93,7 @@ void Channel::opened(Result<std::string> result) {
 
 std::string_view Channel::stage() const {
   if (tls_) return "no answer to the TLS handshake";
+  if (!peer_.empty()) return "the certificates could not be read";
   return endpoint_.is_local() ? "no connection to the socket" : "no TCP connection";
 }
 
@@ -129,6 +144,7 @@ void Channel::finish_sending() {
 void Channel::close() {
   handler_ = nullptr;
   connector_.cancel();
+  background_.cancel();
   error_code ignored;
   socket_.close(ignored);
 }

@@ -17,8 +17,10 @@
 #include <boost/asio/buffer.hpp>
 
 #include "fulmar/tls_config.hpp"
+#include "net/background.hpp"
 #include "net/connector.hpp"
 #include "net/endpoint.hpp"
+#include "net/tls_context.hpp"
 
 namespace fulmar::net {
 
@@ -61,12 +63,15 @@ class Channel : public std::enable_shared_from_this<Channel> {
   const Endpoint& endpoint() const { return endpoint_; }
 
  private:
+  void get_context();
+  void start_tls(Result<TlsContext> context);
   void shake_hands();
   void opened(Result<std::string> result);
 
   const Endpoint endpoint_;
   const TlsConfig& tls_config_;
   Connector connector_;
+  Background background_;  // reads the files of TLS
   Socket socket_;
   std::unique_ptr<TlsSession> tls_;  // after the socket: it uses it
   std::string peer_;

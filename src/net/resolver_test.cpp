@@ -67,7 +67,7 @@ TEST(Resolver, never_waits_when_it_is_destroyed_or_cancelled) {
 TEST(Resolver, answers_many_more_questions_than_it_has_threads) {
   asio::io_context context;
   const auto guard = asio::make_work_guard(context);
-  constexpr int questions = 10 * Resolver::threads_max;
+  constexpr int questions = 10 * Background::threads_max;
   int answers = 0, cancelled = 0;
   std::deque<Resolver> resolvers;
   for (int i = 0; i < questions; ++i) {

@@ -12,7 +12,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <list>
+#include <mutex>
 #include <optional>
 #include <system_error>
 #include <tuple>
@@ -20,7 +22,7 @@
 namespace fulmar::net {
 namespace {
 
-constexpr std::size_t contexts_kept = 8;  // by a thread: clients of one program rarely differ in more
+constexpr std::size_t contexts_kept = 16;  // clients of one program rarely differ in more
 
 struct FileState {
   std::string path;
@@ -69,6 +71,11 @@ struct Ingredients {
     files.emplace_back(system_place(X509_get_default_cert_dir_env(), X509_get_default_cert_dir()));
   }
   bool operator==(const Ingredients&) const = default;
+  // The same files in another state.
+  bool older_than(const Ingredients& other) const {
+    return files != other.files &&
+           std::ranges::equal(files, other.files, {}, &FileState::path, &FileState::path);
+  }
 };
 
 std::string last_tls_error() {
@@ -212,32 +219,57 @@ Result<TlsContext> make_context(const TlsConfig& config) {
   return context;
 }
 
-struct Kept {
-  Ingredients ingredients;
-  TlsContext context;
+// The contexts of the process, the last used first.
+class Cache {
+ public:
+  // Never destroyed: connections may end later than everything else.
+  static Cache& of_process() {
+    static auto* cache = new Cache;
+    return *cache;
+  }
+
+  TlsContext find(const Ingredients& wanted) {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::ranges::find(kept_, wanted, &Kept::ingredients);
+    if (found == kept_.end()) return nullptr;
+    kept_.splice(kept_.begin(), kept_, found);
+    return kept_.front().context;
+  }
+
+  void keep(Ingredients ingredients, TlsContext context) {
+    std::list<Kept> unwanted;  // freed outside of the lock
+    const std::lock_guard lock(mutex_);
+    for (auto one = kept_.begin(); one != kept_.end();) {
+      const auto here = one++;  // a renewed file's former context is of no more use
+      if (here->ingredients.older_than(ingredients)) unwanted.splice(unwanted.end(), kept_, here);
+    }
+    kept_.push_front({std::move(ingredients), std::move(context)});
+    if (kept_.size() > contexts_kept) unwanted.splice(unwanted.end(), kept_, std::prev(kept_.end()));
+  }
+
+  std::mutex reading;  // held while files are read; never by an I/O thread
+
+ private:
+  struct Kept {
+    Ingredients ingredients;
+    TlsContext context;
+  };
+  std::mutex mutex_;
+  std::list<Kept> kept_;
 };
 
 }  // namespace
 
+TlsContext kept_tls_context(const TlsConfig& config) { return Cache::of_process().find(Ingredients(config)); }
+
 Result<TlsContext> tls_context(const TlsConfig& config) {
-  thread_local std::list<Kept> kept;  // the last used first
+  auto& cache = Cache::of_process();
+  const std::lock_guard reading(cache.reading);
   // Looked at before the files are read: if one changes meanwhile, the next call sees another state and reads again.
   Ingredients wanted(config);
-  const auto found = std::ranges::find(kept, wanted, &Kept::ingredients);
-  if (found != kept.end()) {
-    kept.splice(kept.begin(), kept, found);
-    return kept.front().context;
-  }
+  if (auto kept = cache.find(wanted)) return kept;
   auto made = make_context(config);
-  if (!made) return made;
-  // A renewed file's former context is of no more use.
-  std::erase_if(kept, [&](const Kept& one) {
-    const auto& files = one.ingredients.files;
-    return files != wanted.files &&
-           std::ranges::equal(files, wanted.files, {}, &FileState::path, &FileState::path);
-  });
-  kept.push_front({std::move(wanted), *made});
-  if (kept.size() > contexts_kept) kept.pop_back();
+  if (made) cache.keep(std::move(wanted), *made);
   return made;
 }
 

@@ -2,9 +2,9 @@
 // TlsContext: what a TLS configuration comes to once its files are read: trusted authorities, our certificate and key,
 // versions, ciphers. OpenSSL's SSL_CTX, which connections share.
 //
-// Reading the system's authorities takes milliseconds and megabytes, so each thread keeps the contexts it used last and
-// uses them again as long as the files are what they were (device, inode, size, time of change): a renewed file counts
-// from the next call on.
+// Reading the system's authorities takes tens of milliseconds and megabytes, so the process keeps the contexts it used last
+// and uses them again as long as the files are what they were (device, inode, size, time of change): a renewed file counts
+// from the next call on. Those who want the same at the same time read once.
 //
 // Thread-safety: any thread; a context once returned is not changed any more.
 
@@ -19,7 +19,11 @@ namespace fulmar::net {
 
 using TlsContext = std::shared_ptr<ssl_ctx_st>;
 
-// Errors are Errc::invalid_config; they name the field, its environment variable, the file and why.
+// The context if it is at hand, without reading files or waiting; else null.
+TlsContext kept_tls_context(const TlsConfig& config);
+
+// Blocks while files are read. Errors are Errc::invalid_config; they name the field, its environment variable, the file and
+// why.
 Result<TlsContext> tls_context(const TlsConfig& config);
 
 }  // namespace fulmar::net

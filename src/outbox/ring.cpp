@@ -70,9 +70,30 @@ std::byte* Ring::try_reserve(std::size_t size, std::uint64_t* sequence) {
       const std::uint64_t base = seen_popped_.load(std::memory_order_relaxed);
       *sequence = base + (head.sequence - static_cast<std::uint32_t>(base));
     }
+    prefetch_blocks_ahead(next.position, need);
     // release: pairs with the consumer's acquire in front(). The padding needs no more than its mark.
     if (pad) word(head.position).store(padding | pad, std::memory_order_release);
     return reinterpret_cast<std::byte*>(&word(head.position + pad)) + word_size;
+  }
+}
+
+// A producer writes into lines that lie in the consumer's cache, which zeroed them; a store into one waits for the other core,
+// and the exchange in commit() waits for all of them. So this asks for the lines of the block after the next, taking it to be
+// as large as this one, while there is still time: nearer is too late, and further ahead the consumer's own prefetching, which
+// runs ahead of what it reads, takes them back. Harmless where the guess is wrong.
+void Ring::prefetch_blocks_ahead(std::uint32_t position, std::uint32_t block_words) {
+  constexpr std::uint32_t line_words = 64 / word_size;
+  constexpr std::uint32_t words_max =
+      8 * line_words;  // the processor sees a longer run of stores coming by itself
+  for (std::uint32_t at = 0; at < std::min(block_words, words_max); at += line_words) {
+    std::atomic<Word>& line = word(position + block_words + at);
+#if defined(__x86_64__)
+    asm volatile("prefetchw %0"
+                 :
+                 : "m"(line));  // g++ makes it a prefetch for reading unless told of a processor
+#else
+    __builtin_prefetch(&line, 1);
+#endif
   }
 }
 

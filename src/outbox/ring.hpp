@@ -68,6 +68,7 @@ class Ring {
   static constexpr std::uint32_t position_mask = 0x7fffffff;
   static constexpr std::uint64_t closed_bit = std::uint64_t{1} << 63;  // of head_
 
+  void prefetch_blocks_ahead(std::uint32_t position, std::uint32_t block_words);
   std::atomic<Word>& word(std::uint32_t position) { return words_[position & (capacity_ - 1)]; }
 
   std::atomic<Word>* words_;

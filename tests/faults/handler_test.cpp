@@ -99,8 +99,7 @@ TEST_F(BlockedHandler, P12_pings_go_on_while_it_sleeps) {
   EXPECT_EQ(broker_.connections(), 1u);
 }
 
-// Disabled until shutdown() leaves a handler that does not return to itself.
-TEST_F(BlockedHandler, DISABLED_P12_that_never_returns_does_not_hold_up_the_shutdown) {
+TEST_F(BlockedHandler, P12_that_never_returns_does_not_hold_up_the_shutdown) {
   for (const bool destroyed : {false, true}) {
     std::atomic<bool> entered{false};
     auto client = std::make_unique<Client>(config_);
@@ -185,6 +184,7 @@ TEST_P(Misbehaviour, P13_neither_terminates_nor_locks_up) {
     link.publish("news", "x", QoS::at_least_once, 1);
     return true;
   });
+  const auto running = threads();
   client_ = std::make_unique<Client>(persistent_config(broker_.url(), "acrobat"));
   auto& client = *client_;
   if (where() == Where::state) {
@@ -214,6 +214,9 @@ TEST_P(Misbehaviour, P13_neither_terminates_nor_locks_up) {
     if (what() == What::stops) {
       EXPECT_TRUE(client_->wait_for(ConnectionState::disconnected, patience));
     }
+    client_.reset();
+    // The thread that the handler ran on could not be waited for from within it.
+    EXPECT_TRUE(eventually([&] { return threads() <= running; }));
     return;
   }
   // Everything goes on.
@@ -222,8 +225,10 @@ TEST_P(Misbehaviour, P13_neither_terminates_nor_locks_up) {
   EXPECT_EQ(broker_.ledger().balance(), all_well);
   const bool threw = what() == What::throws_exception || what() == What::throws_number;
   EXPECT_EQ(client_->metrics().handler_errors, threw ? 1u : 0u);
-  EXPECT_TRUE(eventually([&] { return broker_.packets(PacketType::puback) >= 1; }))
-      << "an error is no refusal";
+  if (what() != What::unsubscribes) {  // else the message may wait for a handler of this persistent session
+    EXPECT_TRUE(eventually([&] { return broker_.packets(PacketType::puback) >= 1; }))
+        << "an error is no refusal";
+  }
   if (what() == What::subscribes) {
     EXPECT_TRUE(eventually([&] { return broker_.packets(PacketType::subscribe) == 2; }));
   }

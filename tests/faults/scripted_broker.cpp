@@ -203,7 +203,10 @@ void ScriptedBroker::read(Link& link) {
       mqtt::PacketView packet;
       auto wrong =
           mqtt::next_frame(BytesView(link.input_).subspan(taken), link.version, mqtt::no_packet_limit, frame);
-      if (wrong == mqtt::DecodeError::none && frame.size == 0) break;
+      if (wrong == mqtt::DecodeError::none && frame.size == 0) {
+        if (frame.expected > 0) link.input_.reserve(taken + frame.expected + sizeof buffer);
+        break;
+      }
       if (wrong == mqtt::DecodeError::none)
         wrong = mqtt::decode(frame, link.version, mqtt::Sender::client, packet);
       if (wrong != mqtt::DecodeError::none) {

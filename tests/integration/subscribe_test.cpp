@@ -505,6 +505,37 @@ TEST(P12, shutdown_does_not_wait_for_a_handler_that_never_returns) {
   go.set_value();
 }
 
+// The worker's handler waits for the executor's, which shuts down: nobody may wait for the worker then.
+TEST(P13, a_handler_on_an_executor_may_shut_down_while_another_handler_runs) {
+  Broker broker;
+  std::promise<void> down, inside;
+  std::deque<std::jthread> threads;
+  auto client = std::make_unique<Client>(config_for(broker.url(), "both"));
+  SubscribeOptions options;
+  options.executor = [&](std::move_only_function<void()> function) {
+    threads.emplace_back(std::move(function));
+  };
+  auto ending = *client->subscribe(
+      "t",
+      [&](const Message&) {
+        inside.get_future().wait();
+        client->shutdown(100ms);
+        down.set_value();
+      },
+      options);
+  auto waiting = *client->subscribe("u", [&](const Message&) {
+    inside.set_value();
+    EXPECT_EQ(down.get_future().wait_for(20s), std::future_status::ready);
+  });
+  ASSERT_TRUE(client->connect(10s));
+  ASSERT_TRUE(is_granted(waiting, QoS::at_most_once));
+  ASSERT_TRUE(client->publish("t", "x"));
+  ASSERT_TRUE(client->publish("u", "x"));
+  ASSERT_TRUE(client->wait_for(ConnectionState::disconnected, 20s));
+  client.reset();
+  threads.clear();
+}
+
 TEST(P13, handlers_may_throw_publish_subscribe_unsubscribe_shut_down_and_destroy) {
   Broker broker;
   for (int round = 0; round < 10; ++round) {
