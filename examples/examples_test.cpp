@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "tests/support/broker.hpp"
+#include "tests/support/certificates.hpp"
 #include "tests/support/port.hpp"
 #include "tests/support/process.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -89,6 +90,26 @@ TEST_F(Example, own_executor_keeps_the_order_and_does_not_hold_up_others) {
   const Broker broker;
   run("own_executor", {broker.url()});
   EXPECT_EQ(output(), "quick: ping\ndone: job 1\ndone: job 2\ndone: job 3\n");
+}
+
+TEST_F(Example, client_certificate_is_let_in_with_it_and_not_without) {
+  Certificates certificates(directory_.path());
+  const auto server = certificates.server();
+  Broker::Options options{.listeners = {Broker::Listener::tls}};
+  options.certificate = server.certificate;
+  options.key = server.key;
+  options.clients_authority = certificates.ca_file();
+  const Broker broker(options);
+  const auto url = broker.url(Broker::Listener::tls);
+  const auto client = certificates.client();
+  run("client_certificate",
+      {url, certificates.ca_file().string(), client.certificate.string(), client.key.string()});
+  EXPECT_EQ(output(), "connected, and both sides know who the other is\nacknowledged 1, lost 0\n");
+
+  const auto unknown =
+      certificates.issue({.name = "unknown", .use = Certificates::Use::client, .self_signed = true});
+  run("client_certificate",
+      {url, certificates.ca_file().string(), unknown.certificate.string(), unknown.key.string()}, 1);
 }
 
 TEST_F(Example, health_prints_a_life_from_ready_to_shutdown) {
