@@ -391,7 +391,7 @@ TEST_F(N10, a_stall_at_any_point_of_the_handshake_ends_at_connect_timeout) {
   const auto stalled = [&](const std::string& scheme, std::uint16_t port, std::size_t answer_max) {
     const StallingRelay relay(port, answer_max);
     auto config = config_for(relay.url(scheme), "patient");
-    config.tls.ca_file = certificates_.ca_file();
+    if (scheme == "mqtts") config.tls.ca_file = certificates_.ca_file();
     config.connect_timeout = 300ms;
     const auto begin = std::chrono::steady_clock::now();
     const auto why = first_failure(config);

@@ -49,7 +49,9 @@ Broker::Broker(Options options) : options_(std::move(options)) {
     }
     write_config();
     if (try_start()) return;
-    if (!log().contains("Address already in use")) break;
+    const auto why = log();
+    if (!why.contains("Address already in use") && !why.contains("Unable to create websockets listener"))
+      break;
   }
   throw std::runtime_error("mosquitto does not start; its log:\n" + last_lines(log()));
 }
