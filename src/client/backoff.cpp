@@ -4,7 +4,10 @@
 
 namespace fulmar {
 
-Backoff::Backoff(Limits limits, std::uint64_t seed) : limits_(limits), ceiling_(limits.min), random_(seed) {}
+Backoff::Backoff(Limits limits, std::uint64_t seed) : limits_(limits), ceiling_(limits.min) {
+  std::seed_seq sequence{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)};
+  random_.seed(sequence);
+}
 
 std::chrono::milliseconds Backoff::next() {
   std::uniform_int_distribution<std::int64_t> draw(limits_.min.count(), ceiling_.count());

@@ -33,7 +33,7 @@ class Backoff {
  private:
   Limits limits_;
   std::chrono::milliseconds ceiling_;
-  std::mt19937_64 random_;
+  std::minstd_rand random_;  // 8 bytes: jitter needs no better one
 };
 
 }  // namespace fulmar

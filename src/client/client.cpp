@@ -100,8 +100,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
         loop_(runtime_->assign_loop()),
         dispatcher_(runtime_->assign_worker(), config_.inbound_bytes, table_, [this] { connection_.wake(); }),
         connection_(loop_, config_, endpoints_of(config_), outbox_, dispatcher_, counters_,
-                    [this](const StateChange& change) { tell(change); }),
-        requests_(std::make_shared<Requests>(config_.client_id, std::string(source_of(config_)), host())) {
+                    [this](const StateChange& change) { tell(change); }) {
     if (!config_.clean_start) dispatcher_.keep_unrouted();
     if (config_.dedupe_ttl.count() > 0) {
       dispatcher_.set_call_filter(std::make_unique<EnvelopeFilter>(config_));
@@ -118,7 +117,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     if (life_stage_ == Stage::ending || in_forked_child()) return;
     if (life_stage_ != Stage::running) {
       owner_ = getpid();
-      requests_->closing(false);
+      if (requests_) requests_->closing(false);
       outbox_.reopen();
       loop_.start();
       loop_.post([this] { dispatcher_.start(shared_from_this()); });
@@ -137,10 +136,13 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   bool in_forked_child() const { return owner_ != 0 && owner_ != getpid(); }
 
   Result<void> connect(milliseconds timeout) {
-    start();
+    const auto until = Clock::now() + timeout;
     auto waiter = std::make_shared<Waiter>();
     waiter->kind = Waiter::For::connect;
-    if (wait(waiter, timeout)) return waiter->result;
+    // Before start(), so that it misses nothing.
+    connection_.post(command([waiter](Connection& connection) { connection.add_waiter(waiter); }));
+    start();
+    if (wait_for_completion(*waiter, until)) return waiter->result;
     const auto change = last_change();
     std::string why = "not connected within " + std::to_string(timeout.count()) + " ms";
     if (!change.reason.empty()) why += ": " + change.reason;
@@ -177,8 +179,8 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
       if (life_stage_ == Stage::ended) return report();
       running = life_stage_ == Stage::running;
       life_stage_ = Stage::ending;
+      if (requests_) requests_->closing(true);
     }
-    requests_->closing(true);
     if (running) connection_.post(command([](Connection& connection) { connection.say_leaving(); }));
     outbox_.close();
     if (running) {
@@ -195,7 +197,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
       dispatcher_.start(shared_from_this());  // for the delivery handlers of what was published
     }
     drop_waiting();
-    dispatcher_.post(item([requests = requests_] { requests->end(); }));
+    if (const auto requests = requests_in_use()) dispatcher_.post(item([requests] { requests->end(); }));
     // A handler has a moment to return, also when there was none for the broker.
     dispatcher_.stop(std::max(until, Clock::now() + milliseconds(200)));
     if (owns_runtime_) runtime_->stop_dispatch();
@@ -231,7 +233,20 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     return result;
   }
 
-  Requests& requests() { return *requests_; }
+  // Made when first asked for: most clients ask for nothing.
+  Requests& requests() {
+    const std::lock_guard lock(life_);
+    if (!requests_) {
+      requests_ = std::make_shared<Requests>(config_.client_id, std::string(source_of(config_)), host());
+      requests_->closing(life_stage_ == Stage::ending || life_stage_ == Stage::ended);
+    }
+    return *requests_;
+  }
+
+  std::shared_ptr<Requests> requests_in_use() const {
+    const std::lock_guard lock(life_);
+    return requests_;
+  }
 
   Result<Subscription> subscription(std::string_view filter, MessageHandler handler,
                                     const SubscribeOptions& options, GrantedHandler granted);
@@ -354,11 +369,13 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     m.answers_ignored = get(counters_.answers_ignored);
     m.bytes_in = get(counters_.bytes_in);
     m.bytes_out = get(counters_.bytes_out);
-    const auto requests = requests_->counts();
-    m.handler_errors += requests.handler_errors;
-    m.requests = requests.requests;
-    m.requests_timed_out = requests.timed_out;
-    m.responses_late = requests.late;
+    if (const auto asked = requests_in_use()) {
+      const auto requests = asked->counts();
+      m.handler_errors += requests.handler_errors;
+      m.requests = requests.requests;
+      m.requests_timed_out = requests.timed_out;
+      m.responses_late = requests.late;
+    }
     m.round_trip = std::chrono::microseconds(get(counters_.round_trip_us));
     m.in_flight = get(counters_.in_flight);
     m.outbox_messages = outbox_.depth();
@@ -612,9 +629,9 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   EventLoop& loop_;
   Dispatcher dispatcher_;
   Connection connection_;
-  const std::shared_ptr<Requests> requests_;
+  std::shared_ptr<Requests> requests_;  // null until asked for, then the same
 
-  std::mutex life_;  // life_stage_; never held while waiting, never taken by the runtime's threads
+  mutable std::mutex life_;  // life_stage_ and requests_; never held while waiting
   std::mutex
       subscribing_;  // the table and what is asked of the server change in the same order; users' threads only
   std::mutex ending_;  // held through shutdown(), which one thread does

@@ -17,7 +17,6 @@
 #include <atomic>
 #include <bit>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -27,6 +26,7 @@
 
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/container/deque.hpp>
 
 #include "client/backoff.hpp"
 #include "client/dispatcher.hpp"
@@ -273,7 +273,7 @@ class Connection final : private net::Transport::Listener {
   // Health and heartbeats on their way into the session, before the outbox: a backlog does not hold up signs of life. They
   // are not counted as accepted messages.
   using Block = std::unique_ptr<std::uint64_t[]>;  // 8-byte aligned, a record
-  std::deque<Block> own_;
+  boost::container::deque<Block> own_;
   bool left_ = false;     // say_leaving() was called on this link
   Instant written_at_{};  // when the transport last took bytes
 

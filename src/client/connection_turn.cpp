@@ -190,7 +190,7 @@ void Connection::fill_and_write(Instant now) {
   }
   if (tx_end_ == 0) return loop_.buffers().give(std::move(tx_));
   writing_ = true;
-  transport_->write_some(asio::buffer(tx_.get(), tx_end_));
+  if (transport_->write_some(asio::buffer(tx_.get(), tx_end_))) loop_.buffers().give(std::move(tx_));
 }
 
 void Connection::on_written(std::size_t size) {
@@ -198,7 +198,9 @@ void Connection::on_written(std::size_t size) {
   tx_begin_ += size;
   if (tx_begin_ < tx_end_) {
     written_at_ = Clock::now();
-    transport_->write_some(asio::buffer(tx_.get() + tx_begin_, tx_end_ - tx_begin_));
+    if (transport_->write_some(asio::buffer(tx_.get() + tx_begin_, tx_end_ - tx_begin_))) {
+      loop_.buffers().give(std::move(tx_));
+    }
     return;
   }
   writing_ = false;

@@ -22,13 +22,14 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
+
+#include <boost/container/deque.hpp>
 
 #include "client/dispatch_pool.hpp"
 #include "client/executor_queue.hpp"
@@ -195,7 +196,7 @@ class Dispatcher final : public DispatchLane, private ExecutorQueue::Runner {
   std::vector<std::uint32_t> identifiers_;
   std::vector<std::string_view> captures_;
   static constexpr std::size_t unsubscribed_max = 64;
-  std::deque<std::string> unsubscribed_;  // the last filters that lost their handler
+  boost::container::deque<std::string> unsubscribed_;  // the last filters that lost their handler
   std::unique_ptr<KeptMessages> kept_;
   std::size_t kept_looked_at_ = 0;  // of them, by the handlers there are now
   std::optional<Clock::time_point> keep_until_;

@@ -5,7 +5,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+
+#include <boost/container/deque.hpp>
 
 #include "fulmar/message.hpp"
 
@@ -42,7 +43,7 @@ class KeptMessages {
  private:
   const std::size_t count_max_;
   const std::size_t bytes_max_;
-  std::deque<Kept> kept_;
+  boost::container::deque<Kept> kept_;
   std::size_t bytes_ = 0;
 };
 

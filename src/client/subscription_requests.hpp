@@ -10,12 +10,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <boost/container/deque.hpp>
 
 #include "client/dispatcher.hpp"
 #include "fulmar/message.hpp"
@@ -74,9 +75,9 @@ class SubscriptionRequests {
   mqtt::Session& session_;
   Dispatcher& dispatcher_;
   Filters filters_;
-  std::size_t unwanted_ = 0;                          // of them
-  std::deque<Filters::value_type*> waiting_;          // for a packet; each once
-  std::map<std::uint64_t, std::vector<Asked>> sent_;  // by token, in the order of the packet
+  std::size_t unwanted_ = 0;                               // of them
+  boost::container::deque<Filters::value_type*> waiting_;  // for a packet; each once
+  std::map<std::uint64_t, std::vector<Asked>> sent_;       // by token, in the order of the packet
   std::uint64_t last_token_ = 0;
   std::uint32_t packet_max_ = 0xffffffff;
   bool identifiers_available_ = false;

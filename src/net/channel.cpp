@@ -46,6 +46,7 @@ void Channel::open(std::vector<asio::ip::tcp::endpoint> addresses, OpenHandler h
     if (!result) return opened(std::unexpected(std::move(result.error())));
     socket_ = std::move(result->socket);
     peer_ = std::move(result->peer);
+    connector_.cancel();  // frees its memory
     if (!endpoint_.is_secure()) return opened(peer_);
     get_context();
   };

@@ -28,7 +28,7 @@ class StreamTransport::Link final : public Channel {
     asio::post(socket().get_executor(), [self = self()] { self->read_now(); });
   }
 
-  void write(asio::const_buffer buffer) {
+  bool write(asio::const_buffer buffer) {
     error_code error;
     const std::size_t size = write_some(buffer, error);
     if (error == asio::error::would_block) {
@@ -37,13 +37,14 @@ class StreamTransport::Link final : public Channel {
         if (cancelled) return self->lost(cancelled);
         self->write(buffer);
       });
-      return;
+      return false;
     }
     asio::post(socket().get_executor(), [self = self(), size, error] {
       if (!self->listener_) return;
       if (error) return self->broken(error);
       self->listener_->on_written(size);
     });
+    return !error && size == buffer.size();
   }
 
   void close() {
@@ -98,7 +99,7 @@ StreamTransport::~StreamTransport() { link_->close(); }
 void StreamTransport::open(Addresses addresses) { link_->open(std::move(addresses)); }
 std::string_view StreamTransport::stage() const { return link_->stage(); }
 void StreamTransport::read() { link_->read(); }
-void StreamTransport::write_some(asio::const_buffer buffer) { link_->write(buffer); }
+bool StreamTransport::write_some(asio::const_buffer buffer) { return link_->write(buffer); }
 std::size_t StreamTransport::unsent() const { return link_->unsent(); }
 void StreamTransport::finish_sending() { link_->finish_sending(); }
 void StreamTransport::close() { link_->close(); }

@@ -20,7 +20,7 @@ class StreamTransport final : public Transport {
   void open(Addresses addresses) override;
   std::string_view stage() const override;
   void read() override;
-  void write_some(boost::asio::const_buffer buffer) override;
+  bool write_some(boost::asio::const_buffer buffer) override;
   std::size_t unsent() const override;
   void finish_sending() override;
   void close() override;

@@ -2,8 +2,9 @@
 // Transport: one connection that carries a stream of bytes, whatever it runs over.
 //
 // Not thread-safe: used on one executor. At most one read() and one write_some() at a time; the written buffer stays valid
-// until on_written or close(). After close() the listener hears nothing more. The listener may call anything, close() and
-// destruction of the transport included, from within its callbacks.
+// until on_written or close(), unless write_some() says that it is not needed any more. After close() the listener hears
+// nothing more. The listener may call anything, close() and destruction of the transport included, from within its
+// callbacks.
 
 #include <chrono>
 #include <cstddef>
@@ -47,7 +48,8 @@ class Transport {
   // What open() is waiting for, for the message of a time-out: "no TCP connection", "no answer to the TLS handshake".
   virtual std::string_view stage() const = 0;
   virtual void read() = 0;  // on_read is told once
-  virtual void write_some(boost::asio::const_buffer buffer) = 0;
+  // on_written is told once, later. True: all was taken at once, and the buffer may go.
+  virtual bool write_some(boost::asio::const_buffer buffer) = 0;
   // Bytes that the operating system has taken and the peer's has not acknowledged.
   virtual std::size_t unsent() const = 0;
   // Nothing more will be written; reading goes on. A close() with bytes unread resets the connection, and takes away from

@@ -280,7 +280,10 @@ std::string_view WebSocketTransport::stage() const {
   return link_->shaking_hands ? "no answer to the WebSocket handshake" : link_->channel->stage();
 }
 void WebSocketTransport::read() { link_->read(); }
-void WebSocketTransport::write_some(asio::const_buffer buffer) { link_->write(buffer); }
+bool WebSocketTransport::write_some(asio::const_buffer buffer) {
+  link_->write(buffer);
+  return false;
+}
 std::size_t WebSocketTransport::unsent() const { return link_->channel->unsent(); }
 void WebSocketTransport::finish_sending() { link_->finish_sending(); }
 void WebSocketTransport::close() { link_->close(); }
