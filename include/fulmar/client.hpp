@@ -52,6 +52,7 @@ using LogSink = std::function<void(LogLevel, std::string_view component, std::st
 struct ShutdownReport {
   std::uint64_t acknowledged =
       0;  // messages with an outcome from the server (or sent, for QoS 0), since construction
+  std::uint64_t spooled = 0;  // messages that wait in the spool for the next run
   std::uint64_t lost = 0;  // without an outcome at the deadline; their delivery handlers were told `dropped`
 };
 

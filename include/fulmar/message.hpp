@@ -55,6 +55,9 @@ struct Delivery {
     acknowledged,  // QoS 1, 2: the server has it
     refused,       // the server answered with `reason_code`, or cannot take such a message
     expired,
+    // Written to the spool and synced before there was another outcome: it survives the process and power loss, and is
+    // delivered later, possibly by a later process.
+    stored,
     dropped,  // did not fit (Overflow), QoS 0 while offline (offline_qos0), or without an outcome at shutdown
   };
   MessageId id = 0;

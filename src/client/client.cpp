@@ -15,6 +15,7 @@
 #include "client/handler_table.hpp"
 #include "client/outgoing_properties.hpp"
 #include "client/requests.hpp"
+#include "client/stored_message.hpp"
 #include "client/runtime.hpp"
 #include "fulmar/mqtt/record.hpp"
 #include "fulmar/mqtt/topic.hpp"
@@ -184,13 +185,16 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     if (running) connection_.post(command([](Connection& connection) { connection.say_leaving(); }));
     outbox_.close();
     if (running) {
-      if (connection_.state() != ConnectionState::disconnected) flush(deadline);
+      if (connection_.state() != ConnectionState::disconnected || !config_.spool_dir.empty()) flush(deadline);
+      if (!config_.spool_dir.empty()) store_all(std::max(until, Clock::now() + milliseconds(200)));
       const auto left = std::chrono::duration_cast<milliseconds>(until - Clock::now());
       const auto goodbye = std::max(left, milliseconds(200));
       auto finished = std::make_shared<Waiter>();
       finished->kind = Waiter::For::finish;
       loop_.post([this, goodbye, finished] { connection_.stop(goodbye, finished); });
       wait_for_completion(*finished, Clock::time_point::max());
+      left_on_disk_ = connection_.close_backlog(
+          std::max(std::chrono::duration_cast<milliseconds>(until - Clock::now()), milliseconds(200)));
       if (owns_runtime_) runtime_->stop();
     } else {
       connection_.end_unstarted();
@@ -205,6 +209,15 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     const std::lock_guard lock(life_);
     life_stage_ = Stage::ended;
     return report();
+  }
+
+  // With a spool: what is not acknowledged goes there.
+  void store_all(Clock::time_point until) {
+    auto waiter = std::make_shared<Waiter>();
+    waiter->kind = Waiter::For::store;
+    waiter->sequence = outbox_.pushed();
+    connection_.post(command([waiter](Connection& connection) { connection.add_waiter(waiter); }));
+    wait_for_completion(*waiter, until);
   }
 
   Result<MessageId> publish(std::string_view topic, BytesView payload, const PublishOptions& options,
@@ -346,7 +359,17 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     m.dropped_overflow = get(counters_.dropped_overflow) + dropped_overflow_.load(std::memory_order_relaxed);
     m.dropped_offline = dropped_offline_.load(std::memory_order_relaxed);
     m.dropped_shutdown = get(counters_.dropped_shutdown);
-    m.dropped = m.dropped_overflow + m.dropped_offline + m.dropped_shutdown;
+    m.dropped_spool = get(counters_.dropped_spool);
+    m.dropped = m.dropped_overflow + m.dropped_offline + m.dropped_shutdown + m.dropped_spool;
+    m.spooled = get(counters_.spooled);
+    m.replayed = get(counters_.replayed);
+    m.spool_messages = get(counters_.spool_messages);
+    m.spool_bytes = get(counters_.spool_bytes);
+    m.spool_failing = get(counters_.spool_failing) != 0;
+    if (const auto oldest_ms = get(counters_.spool_oldest_ms)) {
+      const auto age = std::chrono::system_clock::now().time_since_epoch() - milliseconds(oldest_ms);
+      m.spool_oldest_age = std::max(std::chrono::duration_cast<milliseconds>(age), milliseconds(0));
+    }
     m.received = get(counters_.received);
     const auto inbound = dispatcher_.counts();
     m.handled = inbound.handled;
@@ -382,7 +405,8 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     m.outbox_bytes = outbox_.bytes() + shared_bytes_.load(std::memory_order_relaxed);
     // Last, so that what has an outcome was accepted, and `waiting` is never negative.
     m.accepted = outbox_.pushed() + dropped_at_publish();
-    m.waiting = m.accepted - m.acknowledged - m.refused - m.expired - m.dropped;
+    m.recovered = get(counters_.recovered);
+    m.waiting = m.accepted + m.recovered - m.acknowledged - m.refused - m.expired - m.dropped;
     return m;
   }
 
@@ -451,6 +475,9 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     if (options.qos == QoS::at_most_once && config_.offline_qos0 == OfflineQos0::drop && !server.connected) {
       return drop_at_once(dropped_offline_, handler);
     }
+    if (entry_bytes_max_ && stored_size(topic.size(), parts.properties.size(), payload.size()) > entry_bytes_max_) {
+      return too_large(packet, "what the spool takes; raise spool_bytes (MQTT_SPOOL_BYTES), of which it may have 1/16");
+    }
     const bool by_reference = payload.size() > inline_payload_max || content > outbox_.block_max() / 2;
     const std::size_t size =
         mqtt::RecordView::size_for(topic.size(), parts.properties.size(), payload.size(), by_reference);
@@ -491,6 +518,8 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     if (config_.wakeup.lazy_interval.count() == 0) connection_.publisher_wake();
     if (config_.overflow == Overflow::drop_oldest && outbox_.bytes() > outbox_.capacity_bytes() / 4 * 3) {
       connection_.wake();  // to make room
+    } else if (entry_bytes_max_ && outbox_.bytes() > outbox_.capacity_bytes() / 2) {
+      connection_.wake();  // to go on on disk
     }
   }
 
@@ -531,7 +560,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   ShutdownReport report() const {
-    return {counters_.acknowledged.load(std::memory_order_relaxed),
+    return {counters_.acknowledged.load(std::memory_order_relaxed), left_on_disk_.load(std::memory_order_relaxed),
             counters_.dropped_shutdown.load(std::memory_order_relaxed) +
                 counters_.dropped_overflow.load(std::memory_order_relaxed) + dropped_at_publish()};
   }
@@ -623,7 +652,9 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   Counters counters_;
   std::atomic<std::uint64_t> dropped_overflow_{0};  // by publish() itself
   std::atomic<std::uint64_t> dropped_offline_{0};
+  std::atomic<std::uint64_t> left_on_disk_{0};  // messages in the spool after the last shutdown
   std::atomic<std::size_t> shared_bytes_{0};  // of payloads that travel by reference
+  const std::uint64_t entry_bytes_max_ = config_.spool_dir.empty() ? 0 : Backlog::entry_bytes_max(config_);
   outbox::Ring outbox_;
   HandlerTable table_;
   EventLoop& loop_;

@@ -125,12 +125,10 @@ Wrong protocol(std::string_view value, ClientConfig& config) {
   return {};
 }
 
-constexpr std::string_view no_spool =
-    "there is no spool in this version, messages that wait are kept in memory; remove it";
-
 Wrong overflow(std::string_view value, ClientConfig& config) {
-  constexpr std::array<std::pair<std::string_view, Overflow>, 4> words{
-      {{"drop_newest", Overflow::drop_newest},
+  constexpr std::array<std::pair<std::string_view, Overflow>, 5> words{
+      {{"spool", Overflow::spool},
+       {"drop_newest", Overflow::drop_newest},
        {"drop_oldest", Overflow::drop_oldest},
        {"reject", Overflow::reject},
        {"block", Overflow::block}}};
@@ -139,8 +137,20 @@ Wrong overflow(std::string_view value, ClientConfig& config) {
     config.overflow = policy;
     return {};
   }
-  if (value == "spool") return "is \"spool\": " + std::string(no_spool);
-  return expected(value, "drop_newest, drop_oldest, reject or block");
+  return expected(value, "spool, drop_newest, drop_oldest, reject or block");
+}
+
+Wrong durability(std::string_view value, ClientConfig& config) {
+  constexpr std::array<std::pair<std::string_view, Durability>, 3> words{
+      {{"memory", Durability::memory},
+       {"spill", Durability::spill},
+       {"write_ahead", Durability::write_ahead}}};
+  for (const auto& [word, how] : words) {
+    if (value != word) continue;
+    config.durability = how;
+    return {};
+  }
+  return expected(value, "memory, spill or write_ahead");
 }
 
 Wrong wakeup(std::string_view value, ClientConfig& config) {
@@ -156,8 +166,6 @@ Wrong wakeup(std::string_view value, ClientConfig& config) {
   }
   return {};
 }
-
-Wrong of_the_spool(std::string_view, ClientConfig&) { return "is set: " + std::string(no_spool); }
 
 using C = ClientConfig;
 constexpr std::string_view password_variable = "MQTT_PASSWORD";
@@ -189,9 +197,9 @@ constexpr std::array variables = std::to_array<Variable>({
     {"MQTT_CERT_FILE", text<[](C& c) -> auto& { return c.tls.cert_file; }>},
     {"MQTT_KEY_FILE", text<[](C& c) -> auto& { return c.tls.key_file; }>},
     {"MQTT_TLS_INSECURE", boolean<[](C& c) -> auto& { return c.tls.insecure; }>},
-    {"MQTT_SPOOL_DIR", of_the_spool},
-    {"MQTT_SPOOL_BYTES", of_the_spool},
-    {"MQTT_DURABILITY", of_the_spool},
+    {"MQTT_SPOOL_DIR", text<&C::spool_dir>},
+    {"MQTT_SPOOL_BYTES", bytes<&C::spool_bytes>},
+    {"MQTT_DURABILITY", durability},
 });
 
 constexpr auto variable_names = [] {
@@ -248,6 +256,7 @@ class Problems {
   void connection();
   void vitals();
   void bounds();
+  void spool();
   void tls();
   void will();
 
@@ -360,6 +369,21 @@ void Problems::bounds() {
   range("wakeup (MQTT_WAKEUP) interval", config_.wakeup.lazy_interval.count(), 0, 1'000'000, " us");
 }
 
+void Problems::spool() {
+  range("spool_bytes (MQTT_SPOOL_BYTES)", config_.spool_bytes, std::uint64_t{1} << 20, std::uint64_t{1} << 40,
+        " bytes");
+  if (config_.spool_max_age) range("spool_max_age", config_.spool_max_age->count(), 1, 315'360'000, " s");
+  check(config_.durability != Durability::write_ahead || !config_.spool_dir.empty(),
+        "durability (MQTT_DURABILITY) is write_ahead without spool_dir (MQTT_SPOOL_DIR); say where to write");
+  check(config_.overflow != Overflow::spool || !config_.spool_dir.empty(),
+        "overflow (MQTT_OVERFLOW) is spool without spool_dir (MQTT_SPOOL_DIR); say where to write");
+  check(config_.durability != Durability::memory || config_.spool_dir.empty(),
+        "spool_dir (MQTT_SPOOL_DIR) is " + quoted(config_.spool_dir) +
+            ", which durability (MQTT_DURABILITY) memory does not use; remove one of them");
+  check(config_.spool_dir.find('\0') == std::string::npos && config_.spool_dir.size() <= 4'000,
+        "spool_dir (MQTT_SPOOL_DIR) is not a path of at most 4000 bytes");
+}
+
 void Problems::tls() {
   const auto& tls = config_.tls;
   const bool certificate = !tls.cert_file.empty(), key = !tls.key_file.empty(),
@@ -433,6 +457,7 @@ std::vector<std::string> ClientConfig::problems() const {
   problems.connection();
   problems.vitals();
   problems.bounds();
+  problems.spool();
   problems.tls();
   problems.will();
   return std::move(problems).found();

@@ -57,6 +57,7 @@ mqtt::SessionConfig session_config(const ClientConfig& config) {
   session.keepalive_s = static_cast<std::uint16_t>(config.keepalive.count());
   session.receive_maximum = config.receive_maximum;
   session.max_inflight = config.max_inflight;
+  session.stored_ids = !config.spool_dir.empty();
   session.maximum_packet_size = config.maximum_packet_size;
   return session;
 }
@@ -127,6 +128,12 @@ void Connection::attach() {
   attached_ = true;
   wake_stream_.assign(wake_.descriptor());
   listen_for_wakes();
+  if (!config_.spool_dir.empty()) {
+    backlog_ = std::make_unique<Backlog>(config_, backlog_host(), left_on_disk_);
+    diverting_ = true;
+    diverted_below_ = direct_from_ = outbox_.popped();
+    offline_since_.reset();
+  }
 }
 
 void Connection::attempt() {
@@ -317,7 +324,7 @@ void Connection::set_state(ConnectionState state, const std::string& reason,
   dispatcher_.post(
       std::make_unique<StateItem>(on_state_change_, StateChange{state, reason, reason_code, retry_in}));
   for (const auto& waiter : waiters_) {
-    if (waiter->kind == Waiter::For::flush) continue;
+    if (waiter->waits_for_messages()) continue;
     const bool connecting = waiter->kind == Waiter::For::connect;
     if (waiter->state == state) {
       waiter->complete({});
@@ -378,6 +385,20 @@ void Connection::stop(std::chrono::milliseconds deadline, std::shared_ptr<Waiter
   } else {
     finish("shut down");
   }
+}
+
+std::uint64_t Connection::close_backlog(std::chrono::milliseconds deadline) {
+  if (!backlog_) return left_on_disk_;
+  backlog_->stop(deadline, [this](Backlog::Unsettled message) {
+    if (!message.maybe_stored) Counters::add(counters_.dropped_shutdown);
+    if (message.token) tell(message.sequence, message.token, Delivery::Outcome::dropped, 0);
+  });
+  take_snapshot();
+  left_on_disk_ = counters_.spool_messages.load(std::memory_order_relaxed);
+  spooled_before_ += backlog_->spooled();
+  replayed_before_ += backlog_->replayed();
+  backlog_.reset();
+  return left_on_disk_;
 }
 
 void Connection::finish(const std::string& why) {

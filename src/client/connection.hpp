@@ -28,6 +28,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/container/deque.hpp>
 
+#include "client/backlog.hpp"
 #include "client/backoff.hpp"
 #include "client/dispatcher.hpp"
 #include "client/event_loop.hpp"
@@ -50,6 +51,8 @@ struct Counters {
   using Counter = std::atomic<std::uint64_t>;
   Counter sent{0}, resent{0}, acknowledged{0}, refused{0}, expired{0}, dropped_overflow{0},
       dropped_shutdown{0};
+  Counter spooled{0}, replayed{0}, recovered{0}, dropped_spool{0};
+  Counter spool_messages{0}, spool_bytes{0}, spool_oldest_ms{0}, spool_failing{0};  // gauges
   Counter received{0}, connects{0}, reconnect_attempts{0}, attempts_refused{0};
   Counter disconnects_by_server{0}, disconnects_by_network{0}, disconnects_by_timeout{0},
       disconnects_by_violation{0};
@@ -75,9 +78,10 @@ struct DeliveryItem final : Dispatcher::Item {
 
 // Somebody waits for something that only the I/O thread sees. Completed at most once, without a lock.
 struct Waiter {
-  enum class For : std::uint8_t { flush, state, connect, finish };
+  enum class For : std::uint8_t { flush, store, state, connect, finish };
   For kind = For::flush;
-  std::uint64_t sequence = 0;  // flush: everything below it has an outcome
+  std::uint64_t sequence = 0;  // flush, store: everything below it has an outcome, or is in the spool and synced
+  bool waits_for_messages() const { return kind == For::flush || kind == For::store; }
   ConnectionState state = ConnectionState::connected;
   std::atomic<bool> done{false};
   std::atomic<bool> abandoned{false};
@@ -149,6 +153,9 @@ class Connection final : private net::Transport::Listener {
   // Posts `item` to the dispatcher after `delay`; items that are not due when the connection stops are destroyed.
   void post_later(std::chrono::milliseconds delay, std::unique_ptr<Dispatcher::Item> item);
 
+  // After stop() has finished, on a thread that may wait for the disk: ends the spool. How many messages wait there.
+  std::uint64_t close_backlog(std::chrono::milliseconds deadline);
+
   // Before the first start() only: instead of start() and stop().
   void end_unstarted() { state_.store(ConnectionState::disconnected, std::memory_order_release); }
 
@@ -192,6 +199,11 @@ class Connection final : private net::Transport::Listener {
   bool deliver(const mqtt::PublishView& message);
   void take_acknowledgements();
   void make_room();
+  void look_at_backlog(Instant now);
+  bool must_divert(Instant now);
+  bool divert_in_flight();
+  Backlog::Host backlog_host();
+  void tell(std::uint64_t sequence, std::uint64_t token, Delivery::Outcome outcome, std::uint8_t reason);
   bool queue_own(const Vitals::Publication& publication);
   void publish_own();
   void fill_and_write(Instant now);
@@ -201,6 +213,7 @@ class Connection final : private net::Transport::Listener {
   void handle(const mqtt::Refused& event);
   void handle(const mqtt::Received& event);
   void handle(const mqtt::Completed& event);
+  void handle(const mqtt::PubrecReceived& event) { backlog_->received(event.position); }
   void handle(const mqtt::SubscriptionAcknowledged& event) { subscriptions_.answered(event); }
   void handle(const mqtt::Closing& event);
   void handle(const mqtt::Authentication&) {}  // no method is ever offered, so none comes
@@ -274,6 +287,16 @@ class Connection final : private net::Transport::Listener {
   // are not counted as accepted messages.
   using Block = std::unique_ptr<std::uint64_t[]>;  // 8-byte aligned, a record
   boost::container::deque<Block> own_;
+
+  // Null without a spool, and while the connection is not attached.
+  std::unique_ptr<Backlog> backlog_;
+  bool diverting_ = false;  // messages go to the disk, not straight to the session
+  std::uint64_t direct_from_ = 0;       // the first sequence since that ended last
+  std::uint64_t diverted_below_ = 0;    // of those that the session has, smaller sequences are on disk too
+  std::optional<Instant> offline_since_{};
+  std::uint64_t left_on_disk_ = 0;      // entries, when the spool was closed last
+  std::uint64_t spooled_before_ = 0, replayed_before_ = 0;  // by former backlogs
+
   bool left_ = false;     // say_leaving() was called on this link
   Instant written_at_{};  // when the transport last took bytes
 

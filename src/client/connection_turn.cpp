@@ -22,6 +22,9 @@ namespace {
 constexpr std::uint64_t health_token = 1;
 constexpr std::uint64_t heartbeat_token = 2;
 
+// So long without a link, and messages go to disk; and then as often.
+constexpr auto spill_after = 50ms;
+
 }  // namespace
 
 // --- the turn --------------------------------------------------------------------------------------------------------
@@ -42,9 +45,10 @@ void Connection::turn() {
   take_acknowledgements();
   deliver_held();
   pump();
-  if (config_.overflow == Overflow::drop_oldest) make_room();
-  if (phase_ == Phase::up) subscriptions_.send();
   const auto now = Clock::now();
+  if (backlog_) look_at_backlog(now);
+  if (config_.overflow == Overflow::drop_oldest && !(backlog_ && backlog_->takes())) make_room();
+  if (phase_ == Phase::up) subscriptions_.send();
   if (transport_ && phase_ >= Phase::greeting) fill_and_write(now);
   pump();
   if (transport_ && !writing_ && session_.should_close()) {
@@ -57,6 +61,7 @@ void Connection::turn() {
   watch_progress(now);
   if (!attached_) return;
   if (!lingering_) read_more();
+  if (backlog_) backlog_->submit();
   take_snapshot();
   check_waiters();
   arm_timer(now);
@@ -74,6 +79,85 @@ void Connection::take_snapshot() {
   counters_.resent.store(counts.publishes_resent, std::memory_order_relaxed);
   counters_.answers_ignored.store(counts.answers_ignored, std::memory_order_relaxed);
   counters_.protocol_violations.store(counts.violations, std::memory_order_relaxed);
+  if (!backlog_) return;
+  const auto spool = backlog_->stats();
+  counters_.spool_messages.store(spool.entries, std::memory_order_relaxed);
+  counters_.spool_bytes.store(spool.bytes, std::memory_order_relaxed);
+  counters_.spool_oldest_ms.store(static_cast<std::uint64_t>(spool.oldest_ms), std::memory_order_relaxed);
+  counters_.spool_failing.store(backlog_->failing(), std::memory_order_relaxed);
+  counters_.spooled.store(spooled_before_ + backlog_->spooled(), std::memory_order_relaxed);
+  counters_.replayed.store(replayed_before_ + backlog_->replayed(), std::memory_order_relaxed);
+}
+
+// --- the backlog -----------------------------------------------------------------------------------------------------
+
+Backlog::Host Connection::backlog_host() {
+  Backlog::Host host;
+  host.wake = [this] { wake(); };
+  host.log = [this](LogLevel level, std::string text) { dispatcher_.log(level, "spool", std::move(text)); };
+  host.stored = [this](std::uint64_t sequence, std::uint64_t token) {
+    tell(sequence, token, Delivery::Outcome::stored, 0);
+  };
+  host.dropped = [this](std::uint64_t count) { Counters::add(counters_.dropped_spool, count); };
+  host.recovered = [this](std::uint64_t count) { Counters::add(counters_.recovered, count); };
+  return host;
+}
+
+// Moves what must not or cannot go straight to the session from the outbox to the disk.
+void Connection::look_at_backlog(Instant now) {
+  backlog_->poll(session_);
+  if (phase_ == Phase::up) {
+    offline_since_.reset();
+  } else if (!offline_since_) {
+    offline_since_ = now;
+  }
+  backlog_->want(phase_ == Phase::up && !goodbye_);
+  if (!must_divert(now)) {
+    if (std::exchange(diverting_, false)) direct_from_ = outbox_.popped();
+    return;
+  }
+  diverting_ = true;
+  if (!backlog_->takes() || !divert_in_flight()) return;
+  const bool sync = config_.durability == Durability::write_ahead;
+  while (outbox_.popped() < outbox_until_) {
+    const auto block = outbox_.front();
+    if (block.empty()) break;
+    const mqtt::RecordView record(block.data());
+    if (!backlog_->put(record, sync)) break;
+    if (auto* shared = record.shared_payload()) shared->release();
+    outbox_.pop();
+  }
+  diverted_below_ = outbox_.popped();
+  direct_from_ = outbox_.popped();
+  const bool asked = std::ranges::any_of(waiters_, &Waiter::waits_for_messages, [](const auto& w) -> auto& { return *w; });
+  if (asked) backlog_->sync();
+}
+
+bool Connection::must_divert(Instant now) {
+  if (backlog_->opening() || !backlog_->drained()) return true;
+  if (backlog_->failing()) return false;
+  if (config_.durability == Durability::write_ahead) return true;
+  for (const auto& waiter : waiters_) {
+    if (waiter->kind == Waiter::For::store) return true;
+    if (waiter->kind == Waiter::For::flush && phase_ != Phase::up) return true;
+  }
+  const bool filling = outbox_.bytes() > outbox_.capacity_bytes() / 2 ||
+                       outbox_.depth() > config_.outbox_messages / 2;
+  if (phase_ == Phase::up && !goodbye_) return filling && session_.publish_room() == 0;
+  return filling || (offline_since_ && now >= *offline_since_ + spill_after);
+}
+
+// What is in flight goes before what is diverted, also after a restart. False: there is more, and no room now.
+bool Connection::divert_in_flight() {
+  bool all = true;
+  session_.for_each_pending([&](mqtt::RecordView record, std::optional<std::uint64_t>) {
+    const auto& header = record.header();
+    const bool own = header.token == health_token || header.token == heartbeat_token;
+    if (!all || own || Backlog::is_from_disk(header.sequence) || header.sequence < diverted_below_) return;
+    all = backlog_->put_shadow(record);
+    if (all) diverted_below_ = header.sequence + 1;
+  });
+  return all;
 }
 
 // False: the dispatcher has no room now.
@@ -167,7 +251,8 @@ void Connection::fill_and_write(Instant now) {
   tx_begin_ = tx_end_ = 0;
   if (!own_.empty() && !goodbye_) publish_own();
   while (BufferPool::buffer_size - tx_end_ >= BufferPool::buffer_size / 16) {
-    if (phase_ == Phase::up && !goodbye_) {
+    if (phase_ == Phase::up && !goodbye_ && backlog_) backlog_->feed(session_, now);
+    if (phase_ == Phase::up && !goodbye_ && !diverting_) {
       for (std::size_t room = session_.publish_room(); room > 0 && outbox_.popped() < outbox_until_; --room) {
         const auto block = outbox_.front();
         if (block.empty()) break;
@@ -349,14 +434,28 @@ void Connection::settle(std::uint64_t sequence, std::uint64_t token, Delivery::O
     return;
   }
   if (token == health_token) return;
+  if (Backlog::is_from_disk(sequence)) {
+    if (outcome == Delivery::Outcome::dropped) return;  // it stays there
+    backlog_->settled(sequence);
+  } else if (backlog_) {
+    if (outcome == Delivery::Outcome::dropped && backlog_->is_stored(sequence)) {
+      if (token) tell(sequence, token, Delivery::Outcome::stored, 0);
+      return;
+    }
+    if (outcome != Delivery::Outcome::dropped) backlog_->direct_settled(sequence);
+  }
   switch (outcome) {
     case Delivery::Outcome::sent:
     case Delivery::Outcome::acknowledged: Counters::add(counters_.acknowledged); break;
     case Delivery::Outcome::refused: Counters::add(counters_.refused); break;
     case Delivery::Outcome::expired: Counters::add(counters_.expired); break;
+    case Delivery::Outcome::stored: break;
     case Delivery::Outcome::dropped: Counters::add(counters_.dropped_shutdown); break;
   }
-  if (!token) return;
+  if (token) tell(sequence, token, outcome, reason);
+}
+
+void Connection::tell(std::uint64_t sequence, std::uint64_t token, Delivery::Outcome outcome, std::uint8_t reason) {
   auto item = DeliveryItem::of(token);
   item->delivery = {sequence, outcome, reason};
   dispatcher_.post(std::move(item));
@@ -364,11 +463,8 @@ void Connection::settle(std::uint64_t sequence, std::uint64_t token, Delivery::O
 
 void Connection::drop(mqtt::RecordView record, Counters::Counter& counter) {
   Counters::add(counter);
-  if (const auto token = record.header().token) {
-    auto item = DeliveryItem::of(token);
-    item->delivery = {record.header().sequence, Delivery::Outcome::dropped, 0};
-    dispatcher_.post(std::move(item));
-  }
+  const auto& header = record.header();
+  if (header.token) tell(header.sequence, header.token, Delivery::Outcome::dropped, 0);
   if (auto* shared = record.shared_payload()) shared->release();
 }
 
@@ -402,14 +498,24 @@ void Connection::handle(const mqtt::Closing& event) {
 // --- waiting ---------------------------------------------------------------------------------------
 
 void Connection::add_waiter(std::shared_ptr<Waiter> waiter) {
-  if (waiter->kind != Waiter::For::flush && waiter->state == state()) {
+  if (!waiter->waits_for_messages() && waiter->state == state()) {
     waiter->complete({});
     return;
   }
   waiters_.push_back(std::move(waiter));
 }
 
-std::uint64_t Connection::settled_below() const { return session_.oldest().value_or(outbox_.popped()); }
+std::uint64_t Connection::settled_below() const {
+  const auto oldest = session_.oldest();
+  if (!backlog_) return oldest.value_or(outbox_.popped());
+  std::uint64_t below = outbox_.popped();
+  if (const auto unsynced = backlog_->oldest_unsynced()) below = std::min(below, *unsynced);
+  // Those behind messages from the disk are not told apart; those that are on disk too do not count.
+  if (oldest && diverted_below_ < outbox_.popped()) {
+    below = std::min(below, Backlog::is_from_disk(*oldest) ? direct_from_ : *oldest);
+  }
+  return below;
+}
 
 void Connection::check_waiters() {
   if (waiters_.empty()) return;
@@ -417,7 +523,7 @@ void Connection::check_waiters() {
   std::erase_if(waiters_, [&](const std::shared_ptr<Waiter>& waiter) {
     if (waiter->done.load(std::memory_order_relaxed) || waiter->abandoned.load(std::memory_order_relaxed))
       return true;
-    if (waiter->kind != Waiter::For::flush || waiter->sequence > below) return false;
+    if (!waiter->waits_for_messages() || waiter->sequence > below) return false;
     waiter->complete({});
     return true;
   });
@@ -469,6 +575,7 @@ void Connection::arm_timer(Instant now) {
   }
   if (!later_.empty()) consider(later_.begin()->first);
   if (oldest_) consider(oldest_since_ + config_.ack_timeout);
+  if (backlog_ && phase_ != Phase::up && !stopping_) consider(now + spill_after);
   if (config_.wakeup.lazy_interval > 0us && phase_ == Phase::up && !writing_) {
     consider(now + config_.wakeup.lazy_interval);
   }
@@ -521,7 +628,11 @@ void Connection::on_timer() {
 }
 
 void Connection::sleep_or_turn_again() {
-  const bool could_send = phase_ == Phase::up && !goodbye_ && !writing_ && session_.publish_room() > 0;
+  // Diverted messages are looked for every spill_after while there is no link; a write-ahead one is waited for.
+  const bool could_store = backlog_ && diverting_ && backlog_->takes() &&
+                           (phase_ == Phase::up || config_.durability == Durability::write_ahead);
+  const bool could_send =
+      could_store || (!diverting_ && phase_ == Phase::up && !goodbye_ && !writing_ && session_.publish_room() > 0);
   control_flag_.announce();
   if (could_send && config_.wakeup.lazy_interval == 0us) outbox_flag_.announce();
   const bool acknowledge = phase_ == Phase::up && !lingering_ && unacknowledged_.ready(dispatcher_.handled());
