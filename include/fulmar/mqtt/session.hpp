@@ -132,6 +132,14 @@ struct Completed {
   ReasonCode reason = ReasonCode::success;
 };
 
+// The PUBREC of a stored message came; its PUBREL waits for release(position). Once for each exchange, however often the
+// server or a connection repeats itself.
+struct PubrecReceived {
+  std::uint64_t sequence = 0;
+  std::uint64_t token = 0;
+  std::uint64_t position = 0;
+};
+
 // SUBACK or UNSUBACK: a code per filter, in the order of the request.
 struct SubscriptionAcknowledged {
   std::uint64_t token = 0;
