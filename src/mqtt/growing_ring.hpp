@@ -21,6 +21,7 @@ class GrowingRing {
   T& front() { return items_[head_]; }
   const T& front() const { return items_[head_]; }
   T& operator[](std::size_t index) { return items_[(head_ + index) & (capacity_ - 1)]; }
+  const T& operator[](std::size_t index) const { return items_[(head_ + index) & (capacity_ - 1)]; }
 
   void push_back(const T& item) {
     if (size_ == capacity_) grow();

@@ -30,6 +30,10 @@ void Session::hold_input(bool hold, Instant now) {
 }
 
 bool Session::publish(RecordView record) { return impl_->publish(record); }
+bool Session::publish_stored(RecordView record, std::uint64_t position, Resumed how) {
+  return impl_->publish_stored(record, position, how);
+}
+bool Session::release(std::uint64_t position) { return impl_->release(position); }
 std::size_t Session::publish_room() const { return impl_->room(); }
 void Session::acknowledge(std::uint16_t packet_id, ReasonCode reason) {
   impl_->acknowledge(packet_id, reason);
@@ -37,7 +41,7 @@ void Session::acknowledge(std::uint16_t packet_id, ReasonCode reason) {
 std::size_t Session::transmit(std::span<std::byte> out, Instant now) { return impl_->transmit(out, now); }
 bool Session::wants_transmit() const { return impl_->has_sendable(); }
 bool Session::should_close() const {
-  return impl_->abrupt || (impl_->ending && impl_->control.empty() && impl_->split.block == nullptr);
+  return impl_->abrupt || (impl_->ending && impl_->control.empty() && !impl_->split.record);
 }
 std::optional<Instant> Session::next_timeout() const { return impl_->next_timeout(); }
 void Session::on_timeout(Instant now) { impl_->on_timeout(now); }
@@ -55,7 +59,7 @@ void Session::forget_session() { impl_->wants_clean_start = true; }
 
 Session::Counts Session::counts() const {
   Counts counts = impl_->totals;
-  counts.queued = impl_->pending.size() + (impl_->split.block != nullptr && impl_->split.id == 0 ? 1 : 0);
+  counts.queued = impl_->pending.size() + (impl_->split.record && impl_->split.id == 0 ? 1 : 0);
   counts.in_flight = impl_->in_flight.messages.size;
   counts.unacknowledged = impl_->received.size();
   return counts;
@@ -65,18 +69,23 @@ void Session::take_all_impl(void (*take)(void*, RecordView), void* context) {
   impl_->take_all(take, context);
 }
 
+void Session::for_each_pending_impl(void (*view)(void*, RecordView, std::optional<std::uint64_t>),
+                                    void* context) const {
+  impl_->for_each_pending(view, context);
+}
+
 std::optional<std::uint64_t> Session::oldest() const {
-  const std::byte* block = nullptr;
+  HeldRecord record{};
   if (impl_->in_flight.messages.first != 0) {
-    block = impl_->in_flight[impl_->in_flight.messages.first].block;
-  } else if (impl_->split.block != nullptr) {
-    block = impl_->split.block;
+    record = impl_->in_flight[impl_->in_flight.messages.first].record;
+  } else if (impl_->split.record) {
+    record = impl_->split.record;
   } else if (!impl_->pending.empty()) {
-    block = impl_->pending.front();
+    record = impl_->pending.front();
   } else {
     return std::nullopt;
   }
-  return RecordView(block).header().sequence;
+  return record.header().sequence;
 }
 
 const SessionConfig& Session::config() const { return impl_->config; }
@@ -84,7 +93,8 @@ SessionConfig& Session::config() { return impl_->config; }
 
 // --- life cycle -----------------------------------------------------------------------------------------------------
 
-Session::Impl::Impl(SessionConfig given) : config(std::move(given)), version(config.version) {}
+Session::Impl::Impl(SessionConfig given)
+    : config(std::move(given)), version(config.version), in_flight(config.stored_ids) {}
 
 Session::Impl::~Impl() {
   take_all([](void*, RecordView) {}, nullptr);
@@ -189,30 +199,31 @@ void Session::Impl::close() {
   received.connection_lost();
   forget_requests();
   // A QoS 0 message that was cut in the middle has not been sent; one with an identifier is in flight.
-  if (split.block != nullptr && split.id == 0) {
-    put_back(split.block);
-  }
+  if (split.record && split.id == 0) put_back(split.record);
   split = Split();
+  releases.clear();
   on_wire = 0;
   resend = 0;
   for (auto id = in_flight.messages.first; id != 0; id = in_flight[id].next) in_flight[id].on_wire = false;
 }
 
 // The server still has the session: what it has not acknowledged is sent again, PUBRELs first since their messages were
-// [MQTT-4.4.0-1].
+// [MQTT-4.4.0-1]. For a message that the caller has not released yet nothing is sent: its PUBLISH was acknowledged.
 void Session::Impl::resume() {
-  std::vector<std::pair<std::uint32_t, std::uint16_t>> releases;
+  std::vector<std::pair<std::uint32_t, std::uint16_t>> recorded;
   for (auto id = in_flight.messages.first; id != 0; id = in_flight[id].next) {
-    if (in_flight[id].kind == Kind::release) releases.emplace_back(in_flight[id].number, id);
+    const auto& slot = in_flight[id];
+    if (slot.kind == Kind::recorded || slot.kind == Kind::release) recorded.emplace_back(slot.number, id);
   }
-  std::ranges::sort(releases, [](const auto& a, const auto& b) {
+  std::ranges::sort(recorded, [](const auto& a, const auto& b) {
     return static_cast<std::int32_t>(a.first - b.first) < 0;  // the number may have wrapped
   });
-  for (const auto& [number, id] : releases) {
+  for (const auto& [number, id] : recorded) {
     in_flight[id].on_wire = true;
     ++on_wire;
-    queue_ack(PacketType::pubrel, id);
+    releases.push_back(id);
   }
+  send_releases();
   resend = resend_from(in_flight.messages.first);
 }
 
@@ -222,11 +233,17 @@ void Session::Impl::requeue_in_flight() {
   for (auto id = in_flight.messages.last; id != 0;) {
     Slot& slot = in_flight[id];
     const auto previous = slot.previous;
-    put_back(slot.block);
+    put_back(slot.record);
     in_flight.free(id);
     id = previous;
   }
   in_flight.messages = {};
+  releases.clear();
+  for (std::size_t i = 0; in_flight.reserves() && i < pending.size(); ++i) {
+    if (!pending[i].is_stored()) continue;
+    pending[i].state().how = Resumed::fresh;
+    pending[i].state().refusal = ReasonCode::success;
+  }
   for (auto id = in_flight.abandoned.first; id != 0;) {
     const auto next = in_flight[id].next;
     in_flight.free(id);
@@ -238,16 +255,18 @@ void Session::Impl::requeue_in_flight() {
 }
 
 // The message of `id` ends here without the server's word. A QoS 2 identifier that the server may hold stays taken as long
-// as its session: a new message under it would pass for a repetition and be lost [MQTT-2.2.1-3, MQTT-4.3.3-10].
+// as its session: a new message under it would pass for a repetition and be lost [MQTT-2.2.1-3, MQTT-4.3.3-10]. That of a
+// stored one is the caller's to keep apart.
 void Session::Impl::give_up(std::uint16_t id) {
   Slot& slot = in_flight[id];
-  const bool exactly_once = slot.kind == Kind::publish_qos_2 || slot.kind == Kind::release;
-  release_record(slot.block);
+  const bool pubrel_sent = slot.kind == Kind::release;
+  const bool rests = slot.kind != Kind::publish_qos_1 && !slot.record.is_stored();
+  release_record(slot.record);
   if (slot.on_wire) --on_wire;
   if (resend == id) resend = resend_from(slot.next);
   in_flight.remove(in_flight.messages, id);
-  if (!exactly_once) return in_flight.free(id);
-  slot.on_wire = slot.kind == Kind::release;
+  if (!rests) return in_flight.free(id);
+  slot.on_wire = pubrel_sent;
   slot.kind = Kind::abandoned;
   in_flight.append(in_flight.abandoned, id);
 }
@@ -261,33 +280,43 @@ void Session::Impl::forget_requests() {
   in_flight.requests = {};
 }
 
-void Session::Impl::put_back(std::byte* block) {
-  pending.push_front(block);
-  pending_bytes += cost(RecordView(block));
+void Session::Impl::put_back(HeldRecord record) {
+  pending.push_front(record);
+  pending_bytes += cost(record.view());
 }
 
-void Session::Impl::release_record(std::byte* block) {
-  const RecordView record(block);
-  const auto size = record.block_size();
-  if (auto* shared = record.shared_payload()) shared->release();
-  pool.release(block, size);
+void Session::Impl::release_record(HeldRecord record) {
+  const auto size = record.size();
+  if (auto* shared = record.view().shared_payload()) shared->release();
+  pool.release(record.memory(), size);
 }
 
 void Session::Impl::take_all(void (*take)(void*, RecordView), void* context) {
-  if (split.block != nullptr) {
-    if (split.id == 0) put_back(split.block);
+  if (split.record) {
+    if (split.id == 0) put_back(split.record);
     split = Split();
     abrupt = true;  // its packet cannot be finished on this connection any more
   }
+  releases.clear();
   while (in_flight.messages.first != 0) {
-    take(context, RecordView(in_flight[in_flight.messages.first].block));
+    take(context, in_flight[in_flight.messages.first].record.view());
     give_up(in_flight.messages.first);
   }
   for (; !pending.empty(); pending.pop_front()) {
-    take(context, RecordView(pending.front()));
+    take(context, pending.front().view());
     release_record(pending.front());
   }
   pending_bytes = 0;
+}
+
+void Session::Impl::for_each_pending(void (*view)(void*, RecordView, std::optional<std::uint64_t>),
+                                     void* context) const {
+  const auto show = [&](HeldRecord record) {
+    view(context, record.view(), record.is_stored() ? std::optional(record.state().position) : std::nullopt);
+  };
+  for (auto id = in_flight.messages.first; id != 0; id = in_flight[id].next) show(in_flight[id].record);
+  if (split.record && split.id == 0) show(split.record);
+  for (std::size_t i = 0; i < pending.size(); ++i) show(pending[i]);
 }
 
 // --- keep-alive -----------------------------------------------------------------------------------------------------
@@ -373,6 +402,7 @@ void Session::Impl::trim() {
   pool.trim(idle_cache_max);
   if (pending.empty()) pending.shrink();
   if (completions.empty()) completions.shrink();
+  if (releases.empty()) releases.shrink();
   in_flight.shrink();
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 // Session::Impl: the state of a session and its three sides: life cycle (session.cpp), what comes in
-// (session_inbound.cpp) and what goes out (session_outbound.cpp).
+// (session_inbound.cpp) and what goes out (session_outbound.cpp); what stored messages need besides is in session_stored.cpp.
 
 #include <algorithm>
 #include <optional>
@@ -12,6 +12,7 @@
 #include "mqtt/block_pool.hpp"
 #include "mqtt/byte_queue.hpp"
 #include "mqtt/growing_ring.hpp"
+#include "mqtt/held_record.hpp"
 #include "mqtt/in_flight.hpp"
 #include "mqtt/outbound_aliases.hpp"
 #include "mqtt/received_ids.hpp"
@@ -47,13 +48,14 @@ struct Session::Impl {
   void requeue_in_flight();
   void give_up(std::uint16_t id);
   void forget_requests();
-  void release_record(std::byte* block);
-  void put_back(std::byte* block);
+  void release_record(HeldRecord record);
+  void put_back(HeldRecord record);
   // What a record counts against pending_bytes_max.
   static std::size_t cost(RecordView record) {
     return record.block_size() + (record.header().payload_by_reference ? record.header().payload_size : 0);
   }
   void take_all(void (*take)(void*, RecordView), void* context);
+  void for_each_pending(void (*view)(void*, RecordView, std::optional<std::uint64_t>), void* context) const;
   std::optional<Instant> next_timeout() const;
   Instant dead_at() const;  // while ping_sent
   std::optional<Instant> look_at() const;
@@ -75,13 +77,16 @@ struct Session::Impl {
     std::size_t room() const { return static_cast<std::size_t>(end - at); }
   };
   void send_next(Out& out);
+  void enter_flight(std::uint16_t id, HeldRecord record, Kind kind);
   void send_again(Out& out);
   std::uint16_t resend_from(std::uint16_t id) const;
-  void send_publish(Out& out, const PublishHead& head, std::size_t head_size, std::byte* block,
+  void send_publish(Out& out, const PublishHead& head, std::size_t head_size, HeldRecord record,
                     std::uint16_t id);
   void continue_split(Out& out);
   PublishHead head_of(const RecordHeader& header, RecordView record) const;
   std::size_t measure_with_alias(PublishHead& head, OutboundAliases::Use& alias) const;
+  // Whole seconds that are left of a message's life, rounded up; 0 when it is over.
+  static std::uint32_t life_left(const RecordHeader& header, Instant now);
   // Why this server cannot take the message; success when it can.
   ReasonCode refusal(const RecordHeader& header, std::size_t packet_size) const;
   void settle_pending(Outcome outcome, ReasonCode reason);
@@ -116,6 +121,16 @@ struct Session::Impl {
   void send_handled();
   bool breaks_problem_information(const PropertiesView& properties) const;
   bool violate(DecodeError rule, Event& event);
+
+  // --- stored messages
+  bool publish_stored(RecordView record, std::uint64_t position, Resumed how);
+  bool may_send_stored(HeldRecord record) const;
+  void send_next_stored(Out& out);
+  void send_pubrel(Out& out, std::uint16_t id);
+  bool wait_for_release(std::uint16_t id, Slot& slot, Event& event);
+  bool release(std::uint64_t position);
+  void send_releases();
+  void complete_stored(std::uint16_t id, Slot& slot, ReasonCode reason, Event& event);
 
   // --- configuration and what was agreed for this connection
   SessionConfig config;
@@ -154,17 +169,18 @@ struct Session::Impl {
 
   // --- out
   BlockPool pool;
-  GrowingRing<std::byte*> pending;  // records not transmitted yet, oldest first
+  GrowingRing<HeldRecord> pending;  // records not transmitted yet, oldest first
   std::size_t pending_bytes = 0;
   InFlight in_flight;
   OutboundAliases aliases_out;
   std::uint32_t on_wire = 0;  // messages that count against the send quota
   std::uint16_t resend = 0;   // the next in-flight message that has to be sent again, 0 = none
   std::uint32_t release_number = 0;
-  ByteQueue control;             // encoded packets other than PUBLISH
-  struct Split {                 // a PUBLISH that is spread over several buffers
-    std::byte* block = nullptr;  // null = none
-    std::uint16_t id = 0;        // 0: QoS 0, the block is the split's own
+  GrowingRing<std::uint16_t> releases;  // recorded, in the order of their PUBRECs [MQTT-4.6.0-4]
+  ByteQueue control;                    // encoded packets other than PUBLISH
+  struct Split {                        // a PUBLISH that is spread over several buffers
+    HeldRecord record{};                // none = none
+    std::uint16_t id = 0;               // 0: QoS 0, the record is the split's own
     std::size_t head_done = 0;
     std::size_t payload_done = 0;
   } split;

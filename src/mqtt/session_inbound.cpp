@@ -283,13 +283,18 @@ bool Session::Impl::handle_ack(const Frame& frame, Event& event) {
           return true;
         }
         if (resend == id) resend = resend_from(slot->next);
-        slot->kind = Kind::release;
         slot->number = release_number++;
+        if (slot->record.is_stored() || !releases.empty()) return wait_for_release(id, *slot, event);
+        slot->kind = Kind::release;
         queue_ack(PacketType::pubrel, id);
         return false;
       case Kind::release:
         if (ack.type == PacketType::pubcomp) {
-          complete(id, *slot, Outcome::acknowledged, ack.reason, event);
+          if (slot->record.is_stored()) {
+            complete_stored(id, *slot, ack.reason, event);
+          } else {
+            complete(id, *slot, Outcome::acknowledged, ack.reason, event);
+          }
           return true;
         }
         if (ack.type == PacketType::pubrec && !refused) queue_ack(PacketType::pubrel, id);
@@ -305,7 +310,9 @@ bool Session::Impl::handle_ack(const Frame& frame, Event& event) {
         break;
       default: break;
     }
-  } else if (slot == nullptr && ack.type == PacketType::pubrec && !refused) {
+  } else if (slot == nullptr && ack.type == PacketType::pubrec && !refused && !in_flight.is_reserved(id)) {
+    // Nobody will ask for it again. A reserved one belongs to a message that the caller still has, or will give again:
+    // the server must remember it until then.
     queue_ack(PacketType::pubrel, id, ReasonCode::packet_identifier_not_found);
   }
   ++totals.answers_ignored;
@@ -313,9 +320,9 @@ bool Session::Impl::handle_ack(const Frame& frame, Event& event) {
 }
 
 void Session::Impl::complete(std::uint16_t id, Slot& slot, Outcome outcome, ReasonCode reason, Event& event) {
-  const auto& header = RecordView(slot.block).header();
+  const auto& header = slot.record.header();
   event.emplace<Completed>(Completed{header.sequence, header.token, outcome, reason});
-  release_record(slot.block);
+  release_record(slot.record);
   if (slot.on_wire) --on_wire;
   if (resend == id) resend = resend_from(slot.next);
   in_flight.remove(in_flight.messages, id);
@@ -404,7 +411,7 @@ bool Session::Impl::violate(DecodeError rule, Event& event) {
   disconnect_reason.reset();
   ending = true;
   // A packet that has left in part cannot be followed by another one.
-  if (!v5() || split.block != nullptr) {
+  if (!v5() || split.record) {
     abrupt = true;
   } else {
     queue(DisconnectView{.reason = reason, .properties = {}});

@@ -22,24 +22,24 @@ bool Session::Impl::publish(RecordView record) {
   const auto size = record.block_size();
   std::byte* block = pool.acquire(size);
   std::memcpy(block, record.block(), size);
-  pending.push_back(block);
+  pending.push_back(HeldRecord::plain(block));
   pending_bytes += cost(record);
   return true;
 }
 
 void Session::Impl::pop_pending() {
-  pending_bytes -= cost(RecordView(pending.front()));
+  pending_bytes -= cost(pending.front().view());
   pending.pop_front();
   if (before_disconnect > 0) --before_disconnect;
 }
 
 // The oldest waiting record ends without having been sent.
 void Session::Impl::settle_pending(Outcome outcome, ReasonCode reason) {
-  std::byte* block = pending.front();
-  const auto& header = RecordView(block).header();
+  const HeldRecord record = pending.front();
+  const auto& header = record.header();
   completions.push_back({header.sequence, header.token, outcome, reason});
   pop_pending();
-  release_record(block);
+  release_record(record);
 }
 
 // --- transmitting ---------------------------------------------------------------------------------------------------
@@ -50,18 +50,20 @@ bool Session::Impl::may_send_publishes() const {
 
 bool Session::Impl::has_sendable() const {
   if (abrupt || state == State::closed) return false;
-  if (!control.empty() || split.block != nullptr || disconnect_reason) return true;
+  if (!control.empty() || split.record || disconnect_reason) return true;
   if (!may_send_publishes()) return false;
   if (resend != 0) return on_wire < window();
   if (pending.empty()) return false;
-  return RecordView(pending.front()).header().qos == QoS::at_most_once || may_take_id();
+  const HeldRecord next = pending.front();
+  if (next.is_stored()) return may_send_stored(next);
+  return next.header().qos == QoS::at_most_once || may_take_id();
 }
 
 std::size_t Session::Impl::transmit(std::span<std::byte> buffer, Instant now) {
   if (abrupt || state == State::closed) return 0;
   Out out{buffer.data(), buffer.data() + buffer.size(), now};
-  if (split.block != nullptr) continue_split(out);
-  if (split.block == nullptr) {
+  if (split.record) continue_split(out);
+  if (!split.record) {
     out.at += control.take({out.at, out.room()});
     if (control.empty() && may_send_publishes()) {
       while (resend != 0 && out.at != out.end && on_wire < window()) send_again(out);
@@ -72,7 +74,7 @@ std::size_t Session::Impl::transmit(std::span<std::byte> buffer, Instant now) {
         if (out.at == before && pending.size() == waiting) break;  // the window is full
       }
     }
-    if (disconnect_reason && split.block == nullptr && control.empty() && out.at != out.end) {
+    if (disconnect_reason && !split.record && control.empty() && out.at != out.end) {
       finish_disconnect();
       out.at += control.take({out.at, out.room()});
     }
@@ -100,13 +102,12 @@ std::int64_t nanoseconds(Instant now) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(now.time_since_epoch()).count();
 }
 
-// Whole seconds that are left of a message's life, rounded up; 0 when it is over.
-std::uint32_t life_left(const RecordHeader& header, Instant now) {
+}  // namespace
+
+std::uint32_t Session::Impl::life_left(const RecordHeader& header, Instant now) {
   const std::int64_t age_s = std::max<std::int64_t>(nanoseconds(now) - header.accepted_ns, 0) / 1'000'000'000;
   return age_s >= header.expiry_s ? 0 : header.expiry_s - static_cast<std::uint32_t>(age_s);
 }
-
-}  // namespace
 
 ReasonCode Session::Impl::refusal(const RecordHeader& header, std::size_t packet_size) const {
   if (header.qos > limits.maximum_qos) return ReasonCode::qos_not_supported;               // [MQTT-3.2.2-11]
@@ -133,8 +134,9 @@ std::size_t Session::Impl::measure_with_alias(PublishHead& head, OutboundAliases
 // Sends the oldest waiting record for the first time, or settles it when it cannot be sent. Changes nothing when it has to
 // wait for the window.
 void Session::Impl::send_next(Out& out) {
-  std::byte* const block = pending.front();
-  const RecordView record(block);
+  const HeldRecord message = pending.front();
+  if (message.is_stored()) return send_next_stored(out);
+  const RecordView record = message.view();
   const RecordHeader& header = record.header();
   auto head = head_of(header, record);
   if (header.expiry_s != no_expiry) {
@@ -151,21 +153,28 @@ void Session::Impl::send_next(Out& out) {
   if (header.qos != QoS::at_most_once) {
     if (!may_take_id()) return;
     head.packet_id = in_flight.take();
-    auto& slot = in_flight[head.packet_id];
-    slot.block = block;
-    slot.kind = header.qos == QoS::at_least_once ? Kind::publish_qos_1 : Kind::publish_qos_2;
-    slot.on_wire = true;
-    in_flight.append(in_flight.messages, head.packet_id);
-    ++on_wire;
+    enter_flight(head.packet_id, message,
+                 header.qos == QoS::at_least_once ? Kind::publish_qos_1 : Kind::publish_qos_2);
   }
   pop_pending();
   if (alias.alias != 0) aliases_out.sent(alias, record.topic());
-  send_publish(out, head, head_size, block, head.packet_id);
+  send_publish(out, head, head_size, message, head.packet_id);
+}
+
+void Session::Impl::enter_flight(std::uint16_t id, HeldRecord record, Kind kind) {
+  auto& slot = in_flight[id];
+  slot.record = record;
+  slot.kind = kind;
+  slot.on_wire = true;
+  in_flight.append(in_flight.messages, id);
+  ++on_wire;
 }
 
 // The first message from `id` on that waits for PUBACK or PUBREC; new messages do not wait for those past their PUBREC.
 std::uint16_t Session::Impl::resend_from(std::uint16_t id) const {
-  while (id != 0 && in_flight[id].kind == Kind::release) id = in_flight[id].next;
+  while (id != 0 && (in_flight[id].kind == Kind::release || in_flight[id].kind == Kind::recorded)) {
+    id = in_flight[id].next;
+  }
   return id;
 }
 
@@ -174,7 +183,7 @@ void Session::Impl::send_again(Out& out) {
   const auto id = resend;
   auto& slot = in_flight[id];
   resend = resend_from(slot.next);
-  const RecordView record(slot.block);
+  const RecordView record = slot.record.view();
   const RecordHeader& header = record.header();
   auto head = head_of(header, record);
   head.packet_id = id;
@@ -186,6 +195,14 @@ void Session::Impl::send_again(Out& out) {
   if (const auto why = refusal(header, head_size == 0 ? 0 : head_size + head.payload_size);
       why != ReasonCode::success) {
     // The server takes less than before.
+    if (slot.record.is_stored()) {
+      // Its identifier comes again, in this process or another: the server must not hold it then.
+      slot.record.state().refusal = why;
+      slot.kind = Kind::release;
+      slot.on_wire = true;
+      ++on_wire;
+      return send_pubrel(out, id);
+    }
     completions.push_back({header.sequence, header.token, Outcome::refused, why});
     give_up(id);
     return;
@@ -194,30 +211,30 @@ void Session::Impl::send_again(Out& out) {
   ++on_wire;
   ++totals.publishes_resent;
   if (alias.alias != 0) aliases_out.sent(alias, record.topic());
-  send_publish(out, head, head_size, slot.block, id);
+  send_publish(out, head, head_size, slot.record, id);
 }
 
 // Writes head and payload, or as much as there is room for. A QoS 0 record (id 0) ends with its last byte.
-void Session::Impl::send_publish(Out& out, const PublishHead& head, std::size_t head_size, std::byte* block,
+void Session::Impl::send_publish(Out& out, const PublishHead& head, std::size_t head_size, HeldRecord message,
                                  std::uint16_t id) {
   ++totals.publishes_sent;
-  const RecordView record(block);
+  const RecordView record = message.view();
   if (head_size + head.payload_size <= out.room()) {
     out.at = put_bytes(write(out.at, head, version), record.payload());
     if (id != 0) return;
     const auto& header = record.header();
     completions.push_back({header.sequence, header.token, Outcome::sent, ReasonCode::success});
-    release_record(block);
+    release_record(message);
     return;
   }
   split_head.resize(head_size);
   write(split_head.data(), head, version);
-  split = Split{.block = block, .id = id, .head_done = 0, .payload_done = 0};
+  split = Split{.record = message, .id = id, .head_done = 0, .payload_done = 0};
   continue_split(out);
 }
 
 void Session::Impl::continue_split(Out& out) {
-  const RecordView record(split.block);
+  const RecordView record = split.record.view();
   const auto copy_part = [&out](BytesView bytes, std::size_t& done) {
     const auto part = bytes.subspan(done, std::min(bytes.size() - done, out.room()));
     out.at = put_bytes(out.at, part);
@@ -228,7 +245,7 @@ void Session::Impl::continue_split(Out& out) {
   if (split.id == 0) {
     const auto& header = record.header();
     completions.push_back({header.sequence, header.token, Outcome::sent, ReasonCode::success});
-    release_record(split.block);
+    release_record(split.record);
   }
   split = Split();
 }

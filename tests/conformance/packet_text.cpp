@@ -221,6 +221,7 @@ struct EventRenderer {
     }
     return "?";
   }
+  string operator()(const PubrecReceived& e) const { return "pubrec_received" + number("token", e.token); }
   string operator()(const Authentication& e) const {
     return "authentication" + code_text(static_cast<unsigned>(e.reason)) + render(e.properties);
   }

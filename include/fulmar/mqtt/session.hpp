@@ -23,6 +23,22 @@
 //      [MQTT-3.3.4-7..9].
 //   5. The steady state allocates nothing: blocks and slots are recycled.
 //
+// Messages of a disk log ("stored") stay exactly-once across a restart of the process: a new one with the same client
+// identifier takes the exchanges of QoS 2 up where the old one left them, while the server keeps the session.
+//   - Each has a position: the number of its entry in the log, of which some may be other things. Its packet identifier
+//     follows from the position, so that both processes know it by the same one; it repeats every 16,384 positions. The
+//     caller keeps all positions between their first publish_stored() and the durable note of their Completed, in
+//     whatever process, within 8,192 of each other. A log that numbers from anew needs a new session (clean start).
+//   - A position is given again until it was Completed: the server may hold its identifier. To be rid of a message whose
+//     PUBLISH may have left, give it as Resumed::released: that ends the exchange and repeats nothing.
+//   - Its PUBREC is told (PubrecReceived) and answered only when the caller has noted that durably: release(). Thereby a
+//     process that does not find the note knows that the server still remembers the message, and repeats the PUBLISH; one
+//     that finds it sends only PUBREL [MQTT-4.3.3-4..6]. Call release() in the order of those events: a PUBREL waits for
+//     those of earlier PUBRECs [MQTT-4.6.0-4].
+//   - Notes are worth as much as the server's session. At a Connected without session_present, and at forget_session(),
+//     they are void, those under way too: the caller notes that before it transmits again, and calls release() only for
+//     later events. The session publishes all anew, as it does with the others.
+//
 // Keep-alive [MQTT-3.1.2-20, MQTT-3.12.4-1]: with K the keep-alive in force, PINGREQ leaves after 7/8 K without sending or
 // without receiving; any bytes from the server answer it. The connection is dead when nothing has come for 1.5 K and for
 // at least K/2 since the PINGREQ. Time that PINGREQ spends behind other bytes in a send queue that moves does not count,
@@ -37,6 +53,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -73,6 +90,9 @@ struct SessionConfig {
   // A persistent session that a former process left at the server is taken over on the first connect without clean start;
   // false: closed as a protocol violation, and the next connect asks for a clean start [MQTT-3.2.2-4].
   bool adopt_session = true;
+  // publish_stored() will be used: reserves the packet identifiers 0x8000..0xbfff for it, and leaves 1..0x7fff to the others.
+  // As it is at construction.
+  bool stored_ids = false;
   bool request_problem_information =
       true;  // 5.0: reason strings and user properties on any packet [MQTT-3.1.2-29]
   std::vector<std::byte>
@@ -132,6 +152,14 @@ struct Completed {
   ReasonCode reason = ReasonCode::success;
 };
 
+// The PUBREC of a stored message came; its PUBREL waits for release(position). Once for each exchange, however often the
+// server or a connection repeats itself.
+struct PubrecReceived {
+  std::uint64_t sequence = 0;
+  std::uint64_t token = 0;
+  std::uint64_t position = 0;
+};
+
 // SUBACK or UNSUBACK: a code per filter, in the order of the request.
 struct SubscriptionAcknowledged {
   std::uint64_t token = 0;
@@ -160,7 +188,14 @@ struct Authentication {
 };
 
 using Event = std::variant<std::monostate, Connected, Refused, Received, Completed, SubscriptionAcknowledged,
-                           Closing, Authentication>;
+                           Closing, Authentication, PubrecReceived>;
+
+// What former processes may have done for a stored message. Void, as are all of their notes, once the server has no session.
+enum class Resumed : std::uint8_t {
+  fresh,       // nothing
+  maybe_sent,  // its PUBLISH may have left: it is sent with DUP [MQTT-3.3.1-1] and does not expire [MQTT-4.3.3-7]
+  released,  // release() was called, or could have been: only PUBREL is sent
+};
 
 class Session {
  public:
@@ -189,6 +224,15 @@ class Session {
   // many as it may (see publish_room()); nothing is taken then. May be called in every state: records wait for the
   // connection.
   bool publish(RecordView record);
+  // The same for a message of a disk log (see above); needs SessionConfig::stored_ids, else it is false. QoS 0 and 1 are
+  // plain messages here: as publish(). While another message has its identifier, because the caller let positions drift
+  // apart, it and all behind it wait [MQTT-2.2.1-3].
+  // When the server cannot take one again that may have been sent, PUBREL ends the exchange: the outcome is then
+  // acknowledged when the server knew it, else refused.
+  bool publish_stored(RecordView record, std::uint64_t position, Resumed how);
+  // The note of PubrecReceived is durable: PUBREL is sent, on this connection or the next one with this session. False
+  // when no message of that position waits for it.
+  bool release(std::uint64_t position);
   // How many more records publish() takes now: keeps the queue behind the window short, so that waiting messages stay
   // with the caller.
   std::size_t publish_room() const;
@@ -255,6 +299,17 @@ class Session {
     take_all_impl([](void* context, RecordView record) { (*static_cast<Take*>(context))(record); }, &take);
   }
 
+  // Shows the same records, and leaves them where they are: for a caller that copies them. `view` is called with a
+  // RecordView and, for one of publish_stored() with QoS 2, its position as std::optional<std::uint64_t>.
+  template <typename View>
+  void for_each_pending(View&& view) const {
+    for_each_pending_impl(
+        [](void* context, RecordView record, std::optional<std::uint64_t> position) {
+          (*static_cast<std::remove_reference_t<View>*>(context))(record, position);
+        },
+        &view);
+  }
+
   // The sequence of the oldest record without a `Completed` event made; O(1). The smallest, when records are published in
   // the order of their sequences.
   std::optional<std::uint64_t> oldest() const;
@@ -265,6 +320,8 @@ class Session {
  private:
   struct Impl;
   void take_all_impl(void (*take)(void*, RecordView), void* context);
+  void for_each_pending_impl(void (*view)(void*, RecordView, std::optional<std::uint64_t>),
+                             void* context) const;
   std::unique_ptr<Impl> impl_;
 };
 
