@@ -141,7 +141,7 @@ RecordScanner::Found RecordScanner::next(Bytes window, std::size_t& at, bool fin
     // The sequence first: it tells bytes of a former life without computing their checksum.
     if (length >= record_header_bytes && length <= length_max_ && sequence > last_ && sequence < below_) {
       if (length > rest && !final) {
-        wanted_ = length;
+        wanted_ = (length + record_alignment - 1) & ~(record_alignment - 1);  // windows stay aligned
         return Found::more;
       }
       if (length <= rest) {

@@ -250,6 +250,7 @@ class Log {
   std::uint64_t identity_ = 0;
   Stats stats_{};
   Error last_error_{};
+  std::string broken_by_{};  // what the last repair was for
 
   std::deque<Segment> segments_;  // ascending by number and by first sequence
   std::vector<Spare> spares_;     // allocated, of segment_bytes_

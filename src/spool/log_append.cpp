@@ -107,10 +107,9 @@ Result<void> Log::recover() {
 // The active segment cannot be trusted beyond what is synced. It ends there; what follows is in memory and goes into a
 // fresh file, under the same sequences: those in the old file do not count, since a segment ends where the next begins.
 Result<void> Log::repair(std::string_view action, int error) {
-  std::string cause = last_error_.message;
   if (active_) {
     Segment& broken = segments_.back();
-    cause = text(action, " ", describe(broken.name, error));
+    broken_by_ = text(action, " ", describe(broken.name, error));
     active_.reset();
     broken.end = tail_at_;
     broken.poisoned = true;
@@ -133,7 +132,7 @@ Result<void> Log::repair(std::string_view action, int error) {
   }();
   auto spare = take_spare(now_ms);
   if (!spare) {
-    fail_with(text(cause, "; no other file could be had (", to_string(spare.error()),
+    fail_with(text(broken_by_, "; no other file could be had (", to_string(spare.error()),
                    "): nothing is stored until this is helped"));
     return std::unexpected(last_error_);
   }
@@ -163,7 +162,7 @@ Result<void> Log::repair(std::string_view action, int error) {
     }
   }
   if (!moved) {
-    fail_with(text(cause, "; another file failed too (", std::strerror(moved.error()),
+    fail_with(text(broken_by_, "; another file failed too (", std::strerror(moved.error()),
                    "): nothing is stored until this is helped"));  // NOLINT(concurrency-mt-unsafe)
     return std::unexpected(last_error_);
   }
@@ -172,7 +171,7 @@ Result<void> Log::repair(std::string_view action, int error) {
   tail_.clear();
   tail_written_ = 0;
   synced_ = written_ = next_ - 1;
-  tell(Level::warning, text(cause, "; went on in ", segments_.back().name, ", nothing is lost"));
+  tell(Level::warning, text(broken_by_, "; went on in ", segments_.back().name, ", nothing is lost"));
   return {};
 }
 
@@ -254,9 +253,12 @@ Io<void> Log::begin_segment(Spare spare, Sequence first, std::int64_t now_ms) {
   auto file = files_.open(path(spare.name), FileSystem::Mode::read_write);
   auto begun = [&]() -> Io<void> {
     if (!file) return std::unexpected(file.error());
-    return in_turn([&] { return write_all(**file, segment.end, header); },
-                   [&] { return write_all(**file, 0, header); },
-                   [&] { return files_.rename(path(spare.name), path(segment.name)); });
+    return in_turn(
+        [&] { return write_all(**file, segment.end, header); }, [&] { return write_all(**file, 0, header); },
+        // Before it is named: the header of a life that a crash undid may still be in the file, and would
+        // say that this segment begins elsewhere.
+        [&] { return (*file)->sync_data(); },
+        [&] { return files_.rename(path(spare.name), path(segment.name)); });
   }();
   if (!begun) {
     static_cast<void>(files_.remove(path(spare.name)));

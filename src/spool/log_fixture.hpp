@@ -4,7 +4,6 @@
 #include <cstring>
 #include <map>
 #include <memory>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,11 +22,12 @@ inline std::string text_of(Bytes bytes) {
 
 // The entry that a test appends as `number`: reproducible, of about `size` bytes.
 inline std::string body(std::uint64_t number, std::size_t size = 100) {
-  std::mt19937_64 random(number * 2 + 1);
+  std::uint64_t state = number + 1;
+  const auto random = [&] { return state = state * 6364136223846793005u + 1442695040888963407u; };
   std::string text = std::to_string(number) + ":";
-  text.resize(text.size() + size / 2 + random() % (size / 2 + 1));
-  for (std::size_t i = std::to_string(number).size() + 1; i < text.size(); ++i)
-    text[i] = static_cast<char>(random());
+  std::size_t at = text.size();
+  text.resize(at + size / 2 + (random() >> 33) % (size / 2 + 1));
+  for (; at < text.size(); ++at) text[at] = static_cast<char>(random() >> 56);
   return text;
 }
 

@@ -76,8 +76,8 @@ class SimulatedFileSystem::OpenFile final : public File {
 
  private:
   int begin(Operation kind) {
-    if (life_ != owner_.life_) return ESTALE;
-    return owner_.begin(kind);
+    const int error = owner_.begin(kind);
+    return life_ != owner_.life_ || owner_.powered_off() ? ESTALE : error;
   }
   Io<void> grow(std::uint64_t size) {
     if (!owner_.fits(*node_, size)) return std::unexpected(ENOSPC);
@@ -112,7 +112,8 @@ class SimulatedFileSystem::HeldLock final : public Lock {
 };
 
 int SimulatedFileSystem::begin(Operation kind) {
-  if (hook_) hook_(kind);
+  ++operations_;
+  if (powered_off()) return EIO;
   const auto index = static_cast<std::size_t>(kind);
   const auto number = ++counts_[index];
   const Fault& fault = faults_[index];
@@ -170,6 +171,7 @@ void SimulatedFileSystem::crash() {
     node->size_dirty = false;
     node->now = node->durable;
   }
+  power_off_at_ = 0;
   kill();
 }
 

@@ -6,7 +6,6 @@
 // Not thread-safe. Outlives the Files and Locks it gave out.
 
 #include <array>
-#include <functional>
 #include <map>
 #include <memory>
 #include <random>
@@ -33,11 +32,16 @@ class SimulatedFileSystem final : public FileSystem {
     sync_directory,
     make
   };
-  static constexpr std::size_t operations = 11;
+  static constexpr std::size_t kinds = 11;
 
   explicit SimulatedFileSystem(std::uint64_t seed = 1) : random_(seed) {}
 
   // --- what the test does
+  // From the `nth` operation from now on nothing has an effect and everything fails, as the power is gone: call crash()
+  // when the program under test has noticed.
+  void power_off_at(std::uint64_t nth) { power_off_at_ = operations_ + nth; }
+  bool powered_off() const { return power_off_at_ && operations_ >= power_off_at_; }
+  std::uint64_t operation_count() const { return operations_; }
   // The machine stops: everything that was not synced may be gone. Locks are free; Files from before do nothing.
   void crash();
   // The process stops: everything that was written is still there.
@@ -53,9 +57,6 @@ class SimulatedFileSystem final : public FileSystem {
   void heal() { faults_ = {}; }
   std::uint64_t count(Operation kind) const { return counts_[static_cast<std::size_t>(kind)]; }
   std::uint64_t bytes_read() const { return bytes_read_; }
-  // Called before each operation; for tests that stop everything at the Nth.
-  void on_operation(std::function<void(Operation)> hook) { hook_ = std::move(hook); }
-
   // The bytes of a file as a process sees them, to be looked at or damaged; synced at once. Null when there is none.
   std::vector<std::byte>* content(const Path& path);
   void replace(const Path& path, std::vector<std::byte> bytes);  // made when there is none
@@ -107,10 +108,11 @@ class SimulatedFileSystem final : public FileSystem {
   std::uint64_t life_ = 1;
   std::uint64_t space_ = ~std::uint64_t{0};
   bool short_writes_ = false;
-  std::array<Fault, operations> faults_{};
-  std::array<std::uint64_t, operations> counts_{};
+  std::array<Fault, kinds> faults_{};
+  std::array<std::uint64_t, kinds> counts_{};
   std::uint64_t bytes_read_ = 0;
-  std::function<void(Operation)> hook_;
+  std::uint64_t operations_ = 0;
+  std::uint64_t power_off_at_ = 0;
 };
 
 }  // namespace fulmar::spool
