@@ -106,6 +106,7 @@ void Publisher::on_delivery(const Delivery& delivery) {
       }
       break;
     }
+    case Delivery::Outcome::stored: break;
     case Delivery::Outcome::expired:
     case Delivery::Outcome::dropped:
       failed_.store(true);

@@ -156,7 +156,7 @@ void Backlog::on(const spool::Rejected& event) {
   unassigned_.pop_front();
   takes_again_ = false;
   if (!put.block) {
-    std::erase_if(shadows_, [&](const Shadow& shadow) { return shadow.sequence == put.sequence; });
+    shadows_.erase(std::ranges::find(shadows_, put.sequence, &Shadow::sequence));
   } else {
     unstored_.push_back(put.block);
   }

@@ -801,6 +801,7 @@ std::string_view to_string(Delivery::Outcome outcome) {
     case Delivery::Outcome::acknowledged: return "acknowledged";
     case Delivery::Outcome::refused: return "refused";
     case Delivery::Outcome::expired: return "expired";
+    case Delivery::Outcome::stored: return "stored";
     case Delivery::Outcome::dropped: return "dropped";
   }
   return "unknown";

@@ -216,7 +216,6 @@ class Connection final : private net::Transport::Listener {
   void handle(const mqtt::PubrecReceived& event) { backlog_->received(event.position); }
   void handle(const mqtt::SubscriptionAcknowledged& event) { subscriptions_.answered(event); }
   void handle(const mqtt::Closing& event);
-  void handle(const mqtt::PubrecReceived&) {}  // of stored messages only
   void handle(const mqtt::Authentication&) {}  // no method is ever offered, so none comes
   void read_more();
   void release_rx();

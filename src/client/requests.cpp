@@ -283,6 +283,7 @@ void Requests::delivered(RequestId id, const Delivery& delivery) {
         return {Errc::timeout,
                 request + "could not be sent within its " + std::to_string(pending.timeout.count()) + " ms",
                 {}};
+      case Delivery::Outcome::stored:
       case Delivery::Outcome::dropped: break;
     }
     if (closing_.load(std::memory_order_relaxed)) return shut_down();
@@ -293,6 +294,7 @@ void Requests::delivered(RequestId id, const Delivery& delivery) {
   const bool reached_server =
       delivery.outcome == Delivery::Outcome::sent || delivery.outcome == Delivery::Outcome::acknowledged;
   if (reached_server && delivery.reason_code != nobody) return;
+  if (delivery.outcome == Delivery::Outcome::stored) return;  // it may still be answered in time
   auto pending = take(id);
   if (!pending) return;
   if (delivery.outcome == Delivery::Outcome::expired) fulmar::add(timed_out_);

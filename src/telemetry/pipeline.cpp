@@ -342,6 +342,7 @@ void Pipeline::settle(std::uint64_t batch, std::uint64_t records, const Delivery
                 std::to_string(batches) + " so far)");
       break;
     }
+    case Delivery::Outcome::stored:
     case Delivery::Outcome::expired:
     case Delivery::Outcome::dropped: undelivered_.fetch_add(records, std::memory_order_release); break;
   }
