@@ -123,6 +123,10 @@ void seal_record(std::byte* at, std::size_t entry_bytes, const Record& record, s
   store(at + 4, record_crc(at, length, seed));
 }
 
+Sequence sequence_of(std::span<const std::byte, record_header_bytes> header) {
+  return load<Sequence>(&header[8]);
+}
+
 RecordScanner::Found RecordScanner::next(Bytes window, std::size_t& at, bool final, Record& record) {
   if (returned_) skipped_ = false;
   returned_ = false;

@@ -70,6 +70,9 @@ std::uint32_t record_seed(std::uint64_t epoch);
 // Writes header and checksum in front of the entry, which is `entry_bytes` long and lies at `at` + record_header_bytes.
 void seal_record(std::byte* at, std::size_t entry_bytes, const Record& record, std::uint32_t seed);
 
+// The sequence that a record header says, unchecked.
+Sequence sequence_of(std::span<const std::byte, record_header_bytes> header);
+
 // Finds records in the bytes of a segment, whatever state they are in: where a record should be and is not, it goes on
 // at the next 8-byte boundary at which one is, with a fitting checksum and a sequence that may follow.
 class RecordScanner {
@@ -124,7 +127,7 @@ struct Cursor {
   Sequence next{};          // that the next entry gets, at least
   std::uint64_t segment{};  // where the entry low + 1 is, or one before it
   std::uint64_t offset{};
-  Sequence after{};  // records from there on are above it
+  Sequence after{};  // the sequence of the record that is there, less one
   Bitmap acknowledged{};
   Bitmap released{};
 };

@@ -152,7 +152,9 @@ class Log {
   // The next entries, in order, without those that are acknowledged or too old. Empty at the end, and when the entries
   // read are 8192 ahead of the oldest that is not acknowledged.
   Result<void> read(ReadBatch& batch, std::int64_t now_ms);
-  void rewind();  // to the oldest entry that is not acknowledged
+  void rewind();                         // to the oldest entry that is not acknowledged
+  void skip_through(Sequence sequence);  // what is at or below it is not read until rewind()
+  bool read_to_end() const;              // nothing was appended that read() has not passed
 
   // --- acknowledging; sequences of entries that were appended
   Acknowledgements::Outcome acknowledge(Sequence sequence);
@@ -199,6 +201,7 @@ class Log {
   Result<void> survey_cursor(Found& found);
   void adopt_segments(Found& found);
   void adopt_cursor(const Found& found);
+  void adopt_mark(const Cursor& cursor);
   Result<Sequence> find_end();
 
   // log_append.cpp
@@ -274,7 +277,8 @@ class Log {
   Sequence wanted_ = 1;            // entries below were handed out
   std::unique_ptr<File> reading_;  // the file of segment reading_number_
   std::uint64_t reading_number_ = 0;
-  std::deque<Position> marks_;  // places of entries read, every 64th, from the low-water mark on
+  // Places of entries read, every 64th, from the low-water mark on; `after` is the entry's sequence less one.
+  std::deque<Position> marks_;
 
   Acknowledgements acks_;
   std::unique_ptr<File> cursor_file_;

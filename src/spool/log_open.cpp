@@ -131,6 +131,7 @@ Result<void> Log::start(std::int64_t now_ms) {
   next_ = std::max({*last, acks_.highest(), found->cursor ? found->cursor->next - 1 : Sequence{0}}) + 1;
   lose(segments_.empty() ? "" : segments_.back().name, *last + 1, next_ - 1);
   written_ = synced_ = next_ - 1;
+  if (found->cursor) adopt_mark(*found->cursor);
   position_ = position_of(acks_.low() + 1);
   wanted_ = acks_.low() + 1;
 
@@ -288,13 +289,19 @@ void Log::adopt_cursor(const Found& found) {
   // A segment below the oldest that is missing was given back, unless a damaged one was just set aside.
   const auto gone = acks_.skip(acks_.low() + 1, segments_.front().header.first - 1);
   if (!found.damaged.empty()) stats_.lost += gone;
-  if (!found.cursor) return;
-  const Cursor& cursor = *found.cursor;
-  for (const auto& segment : segments_) {
-    if (segment.header.number != cursor.segment) continue;
-    if (cursor.offset >= segment_header_bytes && cursor.offset <= segment.end &&
-        cursor.offset % record_alignment == 0 && cursor.after + 1 >= segment.header.first &&
-        cursor.after <= cursor.low) {
+}
+
+// The cursor's place saves looking for the oldest entry from the start of its segment. It is believed only when the very
+// entry it was made for is there: entries that were not synced may have made way for others since.
+void Log::adopt_mark(const Cursor& cursor) {
+  for (std::size_t index = 0; index < segments_.size(); ++index) {
+    const auto& header = segments_[index].header;
+    if (header.number != cursor.segment || cursor.after < header.first - 1 || cursor.after > cursor.low)
+      continue;
+    if (cursor.offset < segment_header_bytes || cursor.offset % record_alignment != 0) continue;
+    if (cursor.offset > limit(index) - std::min<std::uint64_t>(limit(index), record_header_bytes)) continue;
+    std::array<std::byte, record_header_bytes> record{};
+    if (fill(index, cursor.offset, record) && sequence_of(record) == cursor.after + 1) {
       marks_.push_back({cursor.segment, cursor.offset, cursor.after});
     }
   }

@@ -41,6 +41,21 @@ void Log::rewind() {
   position_ = position_of(wanted_);
 }
 
+void Log::skip_through(Sequence sequence) {
+  if (sequence < wanted_) return;
+  wanted_ = std::min(sequence, next_ - 1) + 1;
+  if (position_.after + 1 >= wanted_) return;
+  const Position there = position_of(wanted_);
+  if (std::pair(there.segment, there.offset) > std::pair(position_.segment, position_.offset))
+    position_ = there;
+}
+
+bool Log::read_to_end() const {
+  if (segments_.empty() || wanted_ == next_) return true;
+  return position_.segment == segments_.back().header.number &&
+         position_.after + 1 >= below(segments_.size() - 1);
+}
+
 Result<void> Log::read(ReadBatch& batch, std::int64_t now_ms) {
   batch.entries_.clear();
   while (batch.empty()) {
@@ -91,7 +106,7 @@ Io<Log::Progress> Log::read_segment(ReadBatch& batch, std::size_t index, std::in
         const auto offset =
             static_cast<std::uint64_t>(record.bytes.data() - buffer.data()) - record_header_bytes + base;
         if (marks_.empty() || record.sequence > marks_.back().after + mark_distance) {
-          marks_.push_back({segments_[index].header.number, offset, last});
+          marks_.push_back({segments_[index].header.number, offset, record.sequence - 1});
         }
         position_.after = record.sequence;
         take(batch, record, now_ms);
