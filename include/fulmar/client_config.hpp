@@ -21,7 +21,7 @@ namespace fulmar {
 enum class Overflow : std::uint8_t {
   drop_newest,  // accepted and settled as dropped, counted
   drop_oldest,  // the oldest messages that wait are settled as dropped; the newest still is in a burst that fills the
-                // outbox faster than the I/O thread makes room. With a spool: a segment of its oldest messages
+  // outbox faster than the I/O thread makes room. With a spool: a segment of its oldest messages
   spool,   // as drop_newest, and asks for a spool (ClientConfig::spool_dir)
   reject,  // publish() returns Errc::outbox_full
   block,  // publish() waits for room up to `block_timeout`, then returns Errc::outbox_full. For tools without another
@@ -32,8 +32,8 @@ enum class Overflow : std::uint8_t {
 // messages are kept in memory.
 enum class Durability : std::uint8_t {
   memory,  // survives the broker and the network, not the process
-  spill,   // goes to disk while there is no connection, behind others that are there, when the outbox fills up, and at
-           // shutdown: survives outages and a clean end; kill -9 takes what was in memory and in flight
+  spill,  // goes to disk while there is no connection, behind others that are there, when the outbox fills up, and at
+          // shutdown: survives outages and a clean end; kill -9 takes what was in memory and in flight
   write_ahead,  // written and synced before it is sent: from Delivery::Outcome::stored on it survives kill -9 and power loss
 };
 
@@ -98,7 +98,7 @@ struct ClientConfig {
   // The folder of the spool, which one client has to itself; made when it is not there. Empty: no spool. [MQTT_SPOOL_DIR]
   // A message that waits in it may have 1/16 of spool_bytes and at most 4 MiB.
   std::string spool_dir{};
-  std::uint64_t spool_bytes = std::uint64_t{1} << 30;  // its bound, 1 MiB..1 TiB [MQTT_SPOOL_BYTES]
+  std::uint64_t spool_bytes = std::uint64_t{1} << 30;   // its bound, 1 MiB..1 TiB [MQTT_SPOOL_BYTES]
   std::optional<std::chrono::seconds> spool_max_age{};  // older messages are dropped; >= 1 s
   Durability durability = Durability::spill;            // [MQTT_DURABILITY: memory, spill or write_ahead]
   // Received and not yet handled; full = the socket is not read. 256 KiB..8 GiB [MQTT_INBOUND_BYTES]

@@ -23,7 +23,9 @@ LogLevel level_of(spool::Level level) {
   return LogLevel::error;
 }
 
-std::string entries(std::uint64_t count) { return std::to_string(count) + (count == 1 ? " message" : " messages"); }
+std::string entries(std::uint64_t count) {
+  return std::to_string(count) + (count == 1 ? " message" : " messages");
+}
 
 }  // namespace
 
@@ -131,7 +133,8 @@ void Backlog::on(const spool::Opened& event) {
 
 void Backlog::on(const spool::OpenFailed& event) {
   failed_ = true;
-  host_.log(LogLevel::error, "the spool cannot be used, messages that wait are kept in memory: " + event.error.message);
+  host_.log(LogLevel::error,
+            "the spool cannot be used, messages that wait are kept in memory: " + event.error.message);
 }
 
 void Backlog::on(const spool::Assigned& event) {
@@ -161,7 +164,8 @@ void Backlog::on(const spool::Rejected& event) {
     unstored_.push_back(put.block);
   }
   if (event.reason == spool::Refusal::failing || std::exchange(full_told_, true)) return;
-  host_.log(LogLevel::warning, "the spool takes no more, messages wait in memory: " + std::string(to_string(event.reason)));
+  host_.log(LogLevel::warning,
+            "the spool takes no more, messages wait in memory: " + std::string(to_string(event.reason)));
 }
 
 void Backlog::on(const spool::Stored& event) {
@@ -266,9 +270,9 @@ bool Backlog::feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt
   scratch_.resize(mqtt::RecordView::size_for(*parts) / sizeof(std::uint64_t));
   auto* block = reinterpret_cast<std::byte*>(scratch_.data());
   mqtt::write_record(block, *parts);
-  const auto how = entry.released                            ? mqtt::Resumed::released
+  const auto how = entry.released                         ? mqtt::Resumed::released
                    : entry.sequence <= recovered_through_ ? mqtt::Resumed::maybe_sent
-                                                             : mqtt::Resumed::fresh;
+                                                          : mqtt::Resumed::fresh;
   const bool taken = parts->qos == QoS::exactly_once
                          ? session.publish_stored(mqtt::RecordView(block), entry.sequence, how)
                          : session.publish(mqtt::RecordView(block));
@@ -326,12 +330,15 @@ void Backlog::received(std::uint64_t position) {
 bool Backlog::is_stored(std::uint64_t sequence) const {
   if (is_from_disk(sequence)) return (sequence & ~from_disk) <= synced_;
   const auto found = std::ranges::lower_bound(shadows_, sequence, {}, &Shadow::sequence);
-  return found != shadows_.end() && found->sequence == sequence && found->position && found->position <= synced_;
+  return found != shadows_.end() && found->sequence == sequence && found->position &&
+         found->position <= synced_;
 }
 
 std::optional<std::uint64_t> Backlog::oldest_unsynced() const {
   std::optional<std::uint64_t> oldest;
-  const auto consider = [&](std::uint64_t sequence) { oldest = std::min(oldest.value_or(sequence), sequence); };
+  const auto consider = [&](std::uint64_t sequence) {
+    oldest = std::min(oldest.value_or(sequence), sequence);
+  };
   if (!unsynced_.empty()) consider(unsynced_.front().sequence);
   if (!unassigned_.empty()) consider(unassigned_.front().sequence);
   if (!unstored_.empty()) consider(mqtt::RecordView(unstored_.front()).header().sequence);

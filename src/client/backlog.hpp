@@ -56,7 +56,8 @@ class Backlog {
   static spool::SpoolOptions options_for(const ClientConfig& config);
   static std::uint64_t entry_bytes_max(const ClientConfig& config);
 
-  Backlog(const ClientConfig& config, Host host, std::uint64_t expected);  // `expected`: entries that are known to be there
+  Backlog(const ClientConfig& config, Host host,
+          std::uint64_t expected);  // `expected`: entries that are known to be there
   ~Backlog();
   Backlog(const Backlog&) = delete;
   Backlog& operator=(const Backlog&) = delete;
@@ -130,7 +131,8 @@ class Backlog {
   std::byte* copy(mqtt::RecordView record);
   void release(std::byte* block);
   void retry_unstored();
-  bool feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt::Instant now, WallClock::time_point wall_now);
+  bool feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt::Instant now,
+                  WallClock::time_point wall_now);
   Shadow* shadow_of(std::uint64_t sequence);
   bool is_shadow(spool::Sequence position) const;
   void forget_settled_shadows();
@@ -163,10 +165,10 @@ class Backlog {
   bool takes_again_ = false;  // something has changed since it took no more
   std::uint64_t last_token_ = 0;
 
-  boost::container::deque<Put> unassigned_;    // with the spool, which has not said yet that it takes them
+  boost::container::deque<Put> unassigned_;       // with the spool, which has not said yet that it takes them
   boost::container::deque<std::byte*> unstored_;  // the disk did not take them; before the outbox
   boost::container::deque<Unsynced> unsynced_;
-  boost::container::deque<Shadow> shadows_;    // ascending by both
+  boost::container::deque<Shadow> shadows_;          // ascending by both
   boost::container::deque<std::uint64_t> releases_;  // positions, on their way to the medium
   boost::container::deque<spool::Chunk> chunks_;
   std::size_t chunk_at_ = 0;  // in the first of them

@@ -15,8 +15,8 @@
 #include "client/handler_table.hpp"
 #include "client/outgoing_properties.hpp"
 #include "client/requests.hpp"
-#include "client/stored_message.hpp"
 #include "client/runtime.hpp"
+#include "client/stored_message.hpp"
 #include "fulmar/mqtt/record.hpp"
 #include "fulmar/mqtt/topic.hpp"
 #include "net/endpoint.hpp"
@@ -475,8 +475,10 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     if (options.qos == QoS::at_most_once && config_.offline_qos0 == OfflineQos0::drop && !server.connected) {
       return drop_at_once(dropped_offline_, handler);
     }
-    if (entry_bytes_max_ && stored_size(topic.size(), parts.properties.size(), payload.size()) > entry_bytes_max_) {
-      return too_large(packet, "what the spool takes; raise spool_bytes (MQTT_SPOOL_BYTES), of which it may have 1/16");
+    if (entry_bytes_max_ &&
+        stored_size(topic.size(), parts.properties.size(), payload.size()) > entry_bytes_max_) {
+      return too_large(
+          packet, "what the spool takes; raise spool_bytes (MQTT_SPOOL_BYTES), of which it may have 1/16");
     }
     const bool by_reference = payload.size() > inline_payload_max || content > outbox_.block_max() / 2;
     const std::size_t size =
@@ -560,7 +562,8 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   ShutdownReport report() const {
-    return {counters_.acknowledged.load(std::memory_order_relaxed), left_on_disk_.load(std::memory_order_relaxed),
+    return {counters_.acknowledged.load(std::memory_order_relaxed),
+            left_on_disk_.load(std::memory_order_relaxed),
             counters_.dropped_shutdown.load(std::memory_order_relaxed) +
                 counters_.dropped_overflow.load(std::memory_order_relaxed) + dropped_at_publish()};
   }
@@ -653,7 +656,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   std::atomic<std::uint64_t> dropped_overflow_{0};  // by publish() itself
   std::atomic<std::uint64_t> dropped_offline_{0};
   std::atomic<std::uint64_t> left_on_disk_{0};  // messages in the spool after the last shutdown
-  std::atomic<std::size_t> shared_bytes_{0};  // of payloads that travel by reference
+  std::atomic<std::size_t> shared_bytes_{0};    // of payloads that travel by reference
   const std::uint64_t entry_bytes_max_ = config_.spool_dir.empty() ? 0 : Backlog::entry_bytes_max(config_);
   outbox::Ring outbox_;
   HandlerTable table_;

@@ -80,7 +80,8 @@ struct DeliveryItem final : Dispatcher::Item {
 struct Waiter {
   enum class For : std::uint8_t { flush, store, state, connect, finish };
   For kind = For::flush;
-  std::uint64_t sequence = 0;  // flush, store: everything below it has an outcome, or is in the spool and synced
+  std::uint64_t sequence =
+      0;  // flush, store: everything below it has an outcome, or is in the spool and synced
   bool waits_for_messages() const { return kind == For::flush || kind == For::store; }
   ConnectionState state = ConnectionState::connected;
   std::atomic<bool> done{false};
@@ -290,11 +291,11 @@ class Connection final : private net::Transport::Listener {
 
   // Null without a spool, and while the connection is not attached.
   std::unique_ptr<Backlog> backlog_;
-  bool diverting_ = false;  // messages go to the disk, not straight to the session
-  std::uint64_t direct_from_ = 0;       // the first sequence since that ended last
-  std::uint64_t diverted_below_ = 0;    // of those that the session has, smaller sequences are on disk too
+  bool diverting_ = false;            // messages go to the disk, not straight to the session
+  std::uint64_t direct_from_ = 0;     // the first sequence since that ended last
+  std::uint64_t diverted_below_ = 0;  // of those that the session has, smaller sequences are on disk too
   std::optional<Instant> offline_since_{};
-  std::uint64_t left_on_disk_ = 0;      // entries, when the spool was closed last
+  std::uint64_t left_on_disk_ = 0;                          // entries, when the spool was closed last
   std::uint64_t spooled_before_ = 0, replayed_before_ = 0;  // by former backlogs
 
   bool left_ = false;     // say_leaving() was called on this link

@@ -129,7 +129,8 @@ void Connection::look_at_backlog(Instant now) {
   }
   diverted_below_ = outbox_.popped();
   direct_from_ = outbox_.popped();
-  const bool asked = std::ranges::any_of(waiters_, &Waiter::waits_for_messages, [](const auto& w) -> auto& { return *w; });
+  const bool asked =
+      std::ranges::any_of(waiters_, &Waiter::waits_for_messages, [](const auto& w) -> auto& { return *w; });
   if (asked) backlog_->sync();
 }
 
@@ -141,8 +142,8 @@ bool Connection::must_divert(Instant now) {
     if (waiter->kind == Waiter::For::store) return true;
     if (waiter->kind == Waiter::For::flush && phase_ != Phase::up) return true;
   }
-  const bool filling = outbox_.bytes() > outbox_.capacity_bytes() / 2 ||
-                       outbox_.depth() > config_.outbox_messages / 2;
+  const bool filling =
+      outbox_.bytes() > outbox_.capacity_bytes() / 2 || outbox_.depth() > config_.outbox_messages / 2;
   if (phase_ == Phase::up && !goodbye_) return filling && session_.publish_room() == 0;
   return filling || (offline_since_ && now >= *offline_since_ + spill_after);
 }
@@ -455,7 +456,8 @@ void Connection::settle(std::uint64_t sequence, std::uint64_t token, Delivery::O
   if (token) tell(sequence, token, outcome, reason);
 }
 
-void Connection::tell(std::uint64_t sequence, std::uint64_t token, Delivery::Outcome outcome, std::uint8_t reason) {
+void Connection::tell(std::uint64_t sequence, std::uint64_t token, Delivery::Outcome outcome,
+                      std::uint8_t reason) {
   auto item = DeliveryItem::of(token);
   item->delivery = {sequence, outcome, reason};
   dispatcher_.post(std::move(item));
@@ -575,7 +577,9 @@ void Connection::arm_timer(Instant now) {
   }
   if (!later_.empty()) consider(later_.begin()->first);
   if (oldest_) consider(oldest_since_ + config_.ack_timeout);
-  if (backlog_ && phase_ != Phase::up && !stopping_) consider(now + spill_after);
+  // Without a link the outbox is looked at now and then; with one, the spool's figures are until it is empty.
+  const bool spool_empty = counters_.spool_messages.load(std::memory_order_relaxed) == 0;
+  if (backlog_ && !stopping_ && (phase_ != Phase::up || !spool_empty)) consider(now + spill_after);
   if (config_.wakeup.lazy_interval > 0us && phase_ == Phase::up && !writing_) {
     consider(now + config_.wakeup.lazy_interval);
   }
@@ -631,8 +635,8 @@ void Connection::sleep_or_turn_again() {
   // Diverted messages are looked for every spill_after while there is no link; a write-ahead one is waited for.
   const bool could_store = backlog_ && diverting_ && backlog_->takes() &&
                            (phase_ == Phase::up || config_.durability == Durability::write_ahead);
-  const bool could_send =
-      could_store || (!diverting_ && phase_ == Phase::up && !goodbye_ && !writing_ && session_.publish_room() > 0);
+  const bool could_send = could_store || (!diverting_ && phase_ == Phase::up && !goodbye_ && !writing_ &&
+                                          session_.publish_room() > 0);
   control_flag_.announce();
   if (could_send && config_.wakeup.lazy_interval == 0us) outbox_flag_.announce();
   const bool acknowledge = phase_ == Phase::up && !lingering_ && unacknowledged_.ready(dispatcher_.handled());

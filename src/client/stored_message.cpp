@@ -42,7 +42,9 @@ StoredMessageParts::StoredMessageParts(mqtt::RecordView record, mqtt::Instant no
   }
   std::memcpy(head.data(), &to, sizeof to);
   const auto* names = reinterpret_cast<const std::byte*>(record.topic().data());
-  parts = {std::span<const std::byte>(head), {names, std::size_t{from.topic_size} + from.properties_size}, record.payload()};
+  parts = {std::span<const std::byte>(head),
+           {names, std::size_t{from.topic_size} + from.properties_size},
+           record.payload()};
 }
 
 std::size_t stored_size(std::size_t topic, std::size_t properties, std::size_t payload) {
@@ -56,7 +58,8 @@ std::optional<mqtt::RecordParts> read_stored_message(BytesView entry, mqtt::Inst
   std::memcpy(&from, entry.data(), sizeof from);
   const auto rest = entry.subspan(sizeof from);
   const std::uint64_t names = std::uint64_t{from.topic_size} + from.properties_size;
-  if (from.kind != 1 || (from.flags & ~7u) != 0 || (from.flags & 3) == 3 || names > rest.size()) return std::nullopt;
+  if (from.kind != 1 || (from.flags & ~7u) != 0 || (from.flags & 3) == 3 || names > rest.size())
+    return std::nullopt;
   mqtt::RecordParts parts;
   parts.topic = {reinterpret_cast<const char*>(rest.data()), from.topic_size};
   parts.properties = rest.subspan(from.topic_size, from.properties_size);

@@ -18,7 +18,8 @@ namespace fulmar {
 // The parts of an entry: `head`, then topic, properties and payload as they are in the record.
 struct StoredMessageParts {
   static constexpr std::size_t head_size = 24;
-  StoredMessageParts(mqtt::RecordView record, mqtt::Instant now, std::chrono::system_clock::time_point wall_now);
+  StoredMessageParts(mqtt::RecordView record, mqtt::Instant now,
+                     std::chrono::system_clock::time_point wall_now);
 
   std::array<std::byte, head_size> head{};
   std::array<std::span<const std::byte>, 3> parts{};  // of the whole entry; the first one is `head`

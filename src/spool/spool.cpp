@@ -28,6 +28,7 @@ struct Staged {
   std::int64_t expires_ms;
   std::uint64_t size;
   std::vector<std::byte>* large;
+  std::uint32_t round;  // of the owner, when it was appended
   bool sync;
 };
 
@@ -89,6 +90,7 @@ struct Spool::State {
   std::thread thread;
   std::vector<Said> saying;
   std::vector<Event> taken;
+  std::uint32_t owners_round = 0;
   std::size_t unpolled = 0;  // appends whose fate was not polled
   std::uint64_t reading = 0;
   bool spoke = false;
@@ -100,6 +102,8 @@ struct Spool::State {
   std::vector<Said> heard;
   Stats told;  // what Dropped events have told of
   Stored stored;
+  std::uint32_t round = 0;  // appends of earlier ones are rejected, and why:
+  Refusal rejected_why = Refusal::full;
   bool failing = false, wants = false, may_read = false, told_end = false;
   bool sync_wanted = false;
   std::uint64_t reading_now = 0;
@@ -206,12 +210,20 @@ void Spool::State::take_appends() {
     std::memcpy(&entry, block.data(), sizeof entry);
     const std::unique_ptr<std::vector<std::byte>> large(entry.large);
     const Bytes part = large ? Bytes(*large) : Bytes(block).subspan(sizeof entry, entry.size);
-    const auto appended =
-        log ? log->append({now_ms, entry.expires_ms, {&part, 1}}) : std::unexpected(Refusal::failing);
+    auto appended = std::expected<Sequence, Refusal>(std::unexpected(rejected_why));
+    if (!log) {
+      appended = std::unexpected(Refusal::failing);
+    } else if (entry.round >= round) {
+      appended = log->append({now_ms, entry.expires_ms, {&part, 1}});
+    }
     staging.pop();
     if (large) large_on_its_way.store(false, std::memory_order_release);
     if (!appended) {
-      fresh.emplace_back(Rejected{entry.token, appended.error()});
+      if (appended.error() != Refusal::too_large) {
+        round = std::max(round, entry.round + 1);
+        rejected_why = appended.error();
+      }
+      fresh.emplace_back(Rejected{entry.token, appended.error(), entry.round});
       continue;
     }
     fresh.emplace_back(Assigned{entry.token, *appended});
@@ -439,7 +451,7 @@ bool Spool::append(std::span<const Bytes> parts, std::int64_t expires_ms, std::u
   if (state.stopped || state.unpolled >= unpolled_max) return false;
   std::size_t size = 0;
   for (const auto& part : parts) size += part.size();
-  Staged entry{token, expires_ms, size, nullptr, promise == Promise::synced};
+  Staged entry{token, expires_ms, size, nullptr, state.owners_round, promise == Promise::synced};
   const bool is_large = sizeof entry + size > state.large_bytes;
   const std::size_t needed = sizeof entry + (is_large ? 0 : size);
 
@@ -525,6 +537,10 @@ std::vector<Event>& Spool::take_events() {
   }
   std::erase_if(state.taken, [&](const Event& event) {
     if (std::holds_alternative<Assigned>(event) || std::holds_alternative<Rejected>(event)) --state.unpolled;
+    if (const auto* rejected = std::get_if<Rejected>(&event);
+        rejected && rejected->reason != Refusal::too_large) {
+      state.owners_round = std::max(state.owners_round, rejected->round + 1);
+    }
     if (const auto* end = std::get_if<ReadToEnd>(&event)) return end->reading != state.reading;
     const auto* chunk = std::get_if<Chunk>(&event);
     if (!chunk || chunk->reading == state.reading) return false;
