@@ -73,7 +73,8 @@ struct ReleasesSaved {  // all release()s up to the one with this token are on t
 struct Chunk {
   std::size_t index{};
   std::span<const Entry> entries{};
-  std::uint64_t reading{};  // how many rewind()s were before; poll() itself gives back those of an earlier reading
+  std::uint64_t
+      reading{};  // how many rewind()s were before; poll() itself gives back those of an earlier reading
 };
 // Everything up to `through` was in the chunks so far, or is acknowledged or gone. Told again after more was appended.
 struct ReadToEnd {
@@ -129,7 +130,7 @@ class Spool {
   void release(Sequence sequence, std::uint64_t token);
   void want(bool entries);               // read ahead, or stop doing so
   void skip_through(Sequence sequence);  // do not read what is at or below it
-  void rewind();  // read from the oldest entry that is not acknowledged
+  void rewind();                         // read from the oldest entry that is not acknowledged
   void give_back(std::size_t chunk);
   void sync();  // as if an entry had asked for it
   // What was said since the last submit() goes to the thread. Cheap; call it once per turn.
