@@ -166,6 +166,9 @@ class Log {
   // given back.
   Result<void> save_cursor(bool synced);
 
+  // Everything is done with, as if it was acknowledged. Returns how many entries were not.
+  Result<std::uint64_t> purge();
+
   // Drops whole segments that are older than age_max. Cheap; call it now and then.
   void drop_aged(std::int64_t now_ms);
 

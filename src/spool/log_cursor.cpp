@@ -42,6 +42,13 @@ Result<void> Log::save_cursor(bool synced) {
   return {};
 }
 
+Result<std::uint64_t> Log::purge() {
+  const auto purged = acks_.skip(acks_.low() + 1, next_ - 1);
+  cursor_dirty_ = cursor_unsynced_ = true;
+  if (auto saved = save_cursor(true); !saved) return std::unexpected(saved.error());
+  return purged;
+}
+
 Io<void> Log::write_cursor(bool synced) {
   while (marks_.size() > 1 && marks_[1].after <= acks_.low()) marks_.pop_front();
   Cursor cursor;

@@ -58,7 +58,9 @@ class Disk final : public FileSystem {
     return with([&](auto& files) { return files.sync_directory(path); });
   }
   std::expected<std::unique_ptr<Lock>, LockRefused> lock(const Path& path) override {
-    return with([&](auto& files) { return files.lock(path); });
+    auto lock = with([&](auto& files) { return files.lock(path); });
+    if (!lock) return std::unexpected(lock.error());
+    return std::make_unique<DiskLock>(*this, std::move(*lock));
   }
   std::optional<std::string> remote_kind(const Path&) override { return std::nullopt; }
   std::uint64_t random() override {
@@ -93,6 +95,20 @@ class Disk final : public FileSystem {
    private:
     Disk& disk_;
     std::unique_ptr<File> file_;
+  };
+
+  class DiskLock final : public Lock {
+   public:
+    DiskLock(Disk& disk, std::unique_ptr<Lock> lock) : disk_(disk), lock_(std::move(lock)) {}
+    DiskLock(const DiskLock&) = delete;
+    DiskLock& operator=(const DiskLock&) = delete;
+    ~DiskLock() override {
+      disk_.with([this](auto&) { lock_.reset(); });
+    }
+
+   private:
+    Disk& disk_;
+    std::unique_ptr<Lock> lock_;
   };
 
   std::mutex mutex_;
@@ -331,7 +347,7 @@ TEST(Spool, reports_that_the_directory_is_taken_and_rejects_what_is_appended) {
 }
 
 TEST(Spool, stops_within_the_deadline_of_a_disk_that_does_not_answer) {
-  Disk disk;
+  static Disk disk;  // outlives the thread that is left behind
   {
     Owner owner(disk);
     ASSERT_TRUE(owner.append("first", Promise::synced));
@@ -344,7 +360,7 @@ TEST(Spool, stops_within_the_deadline_of_a_disk_that_does_not_answer) {
   }
   disk.stall(false);  // the thread ends by itself, and gives the directory free
   for (int i = 0; i < 1'000; ++i) {
-    if (disk.with([](auto& files) { return files.lock("/spool/lock").has_value(); })) break;
+    if (disk.lock("/spool/lock")) break;
     std::this_thread::sleep_for(10ms);
   }
   Owner next(disk);
