@@ -217,8 +217,9 @@ class Telemetry {
     stopped,
   };
   Offer offer(const Measurement& measurement);
-  // Publishes {"name": value, ...} to attributes_topic, formatted on the caller's thread.
-  Result<MessageId> publish_attributes(const Measurement& attributes);
+  // Publishes {"name": value, ...} to attributes_topic, formatted on the caller's thread. `handler` runs once on the
+  // client's dispatch thread with the outcome; not when an error is returned.
+  Result<MessageId> publish_attributes(const Measurement& attributes, DeliveryHandler handler = {});
 
   // Starts the sender; records offered before wait in the queue. Idempotent.
   void start();

@@ -373,7 +373,7 @@ void Pipeline::warn_of_missing_fields() {
   if (missing.empty() || taken_.load(std::memory_order_relaxed) == 0) return;
   std::string names;
   for (const std::string_view name : missing) names.append(names.empty() ? "" : ", ").append(name);
-  log(LogLevel::warning, "telemetry_fields names values that no record has: " + names);
+  log(LogLevel::warning, "the field filter names values that no record has: " + names);
 }
 
 void Pipeline::log(LogLevel level, std::string_view text) const {

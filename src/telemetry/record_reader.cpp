@@ -273,26 +273,6 @@ std::errc read_whole(std::string_view text, Number& number) {
   return end == text.data() + text.size() ? error : std::errc::invalid_argument;
 }
 
-// Empty, or what is wrong.
-std::string put_value(Measurement& record, std::string_view name, std::string_view text) {
-  if (text.empty() || same_word(text, "null")) return {};
-  if (same_word(text, "true")) return record.add(name, true), std::string();
-  if (same_word(text, "false")) return record.add(name, false), std::string();
-  if (!begins_as_number(text)) return record.add(name, text), std::string();
-  const std::string_view digits = text.starts_with('+') ? text.substr(1) : text;
-  std::int64_t integer = 0;
-  if (read_whole(digits, integer) == std::errc{}) return record.add(name, integer), std::string();
-  std::uint64_t large = 0;
-  if (read_whole(digits, large) == std::errc{}) return record.add_json(name, digits), std::string();
-  double number = 0;
-  const std::errc error = read_whole(digits, number);
-  if (error == std::errc{}) return record.add(name, number), std::string();  // nan and inf are left out
-  if (error != std::errc::result_out_of_range) return record.add(name, text), std::string();
-  const auto exponent = std::min(digits.find_first_of("eE"), digits.size());
-  if (digits.substr(exponent).contains('-')) return record.add(name, 0.0), std::string();
-  return shown(name) + " is " + shown(text) + ": more than a double can hold";
-}
-
 std::string put_time(Measurement& record, std::string_view name, std::string_view text) {
   if (text.empty()) return {};
   std::int64_t time = 0;
@@ -318,6 +298,25 @@ std::optional<RecordFormat> record_format_of(std::string_view name) {
   for (const auto format : {RecordFormat::automatic, RecordFormat::json, RecordFormat::csv})
     if (name == to_string(format)) return format;
   return std::nullopt;
+}
+
+std::string add_inferred(Measurement& record, std::string_view name, std::string_view text) {
+  if (text.empty() || same_word(text, "null")) return {};
+  if (same_word(text, "true")) return record.add(name, true), std::string();
+  if (same_word(text, "false")) return record.add(name, false), std::string();
+  if (!begins_as_number(text)) return record.add(name, text), std::string();
+  const std::string_view digits = text.starts_with('+') ? text.substr(1) : text;
+  std::int64_t integer = 0;
+  if (read_whole(digits, integer) == std::errc{}) return record.add(name, integer), std::string();
+  std::uint64_t large = 0;
+  if (read_whole(digits, large) == std::errc{}) return record.add_json(name, digits), std::string();
+  double number = 0;
+  const std::errc error = read_whole(digits, number);
+  if (error == std::errc{}) return record.add(name, number), std::string();  // nan and inf are left out
+  if (error != std::errc::result_out_of_range) return record.add(name, text), std::string();
+  const auto exponent = std::min(digits.find_first_of("eE"), digits.size());
+  if (digits.substr(exponent).contains('-')) return record.add(name, 0.0), std::string();
+  return shown(name) + " is " + shown(text) + ": more than a double can hold";
 }
 
 RecordReader::RecordReader(RecordFormat format, std::size_t line_bytes_max)
@@ -532,7 +531,7 @@ std::string RecordReader::put_row(Measurement& record) const {
   for (std::size_t i = 0; i < values_.size(); ++i) {
     const auto text = std::string_view(unquoted_).substr(values_[i].begin, values_[i].size);
     std::string wrong = columns_[i].is_time ? put_time(record, columns_[i].name, text)
-                                            : put_value(record, columns_[i].name, text);
+                                            : add_inferred(record, columns_[i].name, text);
     if (!wrong.empty()) return wrong;
   }
   return {};

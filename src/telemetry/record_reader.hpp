@@ -31,6 +31,9 @@ enum class RecordFormat : std::uint8_t { automatic, json, csv };
 std::string_view to_string(RecordFormat format);                      // "auto", "json", "csv"
 std::optional<RecordFormat> record_format_of(std::string_view name);  // by these names
 
+// Adds a value of CSV to the record, its kind inferred as below. The text of what is wrong; empty when nothing is.
+std::string add_inferred(Measurement& record, std::string_view name, std::string_view text);
+
 struct BadLine {
   std::uint64_t line = 0;  // from 1; of a record over several lines the first
   std::string what;        // "not JSON: syntax error at column 7"

@@ -107,13 +107,13 @@ Telemetry::Offer Telemetry::offer(const Measurement& measurement) {
   return impl_->pipeline_->offer(measurement.ts_ms(), measurement.encoded());
 }
 
-Result<MessageId> Telemetry::publish_attributes(const Measurement& attributes) {
+Result<MessageId> Telemetry::publish_attributes(const Measurement& attributes, DeliveryHandler handler) {
   std::string payload;
   Measurement scratch;
   telemetry::append_values_object(payload,
                                   telemetry::without_invalid_json({0, attributes.encoded()}, scratch));
-  return impl_->client_.publish(impl_->config_.attributes_topic, std::string_view(payload),
-                                {.qos = impl_->config_.qos});
+  return impl_->client_.publish(impl_->config_.attributes_topic, as_bytes(payload),
+                                {.qos = impl_->config_.qos}, std::move(handler));
 }
 
 void Telemetry::start() { impl_->pipeline_->start(); }
