@@ -110,6 +110,7 @@ TEST_P(EveryCombination, carries_every_payload_byte_for_byte) {
       EXPECT_EQ(ran.out, "");
       expected += payloads[i].empty() ? topic + " (null)\n" : topic + " " + payloads[i] + "\n";
     }
+    if (i + 1 == payloads.size()) break;
     // mosquitto_sub shows a QoS 2 message at its PUBREL, which the next QoS 0 message could overtake.
     const auto identifier = std::to_string(2 * (i + 1));  // the subscriber's: one for QoS 1, one for QoS 2
     EXPECT_TRUE(broker.log_contains("Received PUBCOMP from subscriber (Mid: " + identifier + ","));

@@ -685,7 +685,8 @@ Client::Client(ClientConfig config, Runtime& runtime)
     : impl_(std::make_shared<Impl>(std::move(config), runtime.impl_)) {}
 Client::~Client() {
   if (impl_->in_forked_child()) {
-    new std::shared_ptr<Impl>(std::move(impl_));  // left alone on purpose
+    // Left alone on purpose.
+    new (std::nothrow) std::shared_ptr<Impl>(std::move(impl_));
     return;
   }
   impl_->shutdown(std::chrono::seconds(1));

@@ -415,7 +415,7 @@ void Dispatcher::keep(const Message& message, std::uint64_t number, std::uint16_
       message.topic.size() + message.properties.encoded().size() + message.payload.size() + overhead;
   // When it is given up at once, its note comes before its `open` one; the I/O thread counts both.
   kept_->add({.message = message.copy(), .number = number, .bytes = bytes, .link = link},
-             [this](KeptMessages::Kept oldest) { give_up(oldest); });
+             [this](const KeptMessages::Kept& oldest) { give_up(oldest); });
   kept_count_.store(kept_->size(), std::memory_order_relaxed);
 }
 

@@ -30,7 +30,7 @@ Channel::Wait wait_of(TlsSession::Wait wait) {
 
 }  // namespace
 
-Channel::Channel(asio::any_io_executor executor, Endpoint endpoint, const TlsConfig& tls)
+Channel::Channel(const asio::any_io_executor& executor, Endpoint endpoint, const TlsConfig& tls)
     : endpoint_(std::move(endpoint)),
       tls_config_(tls),
       connector_(executor),

@@ -36,7 +36,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   using OpenHandler = std::function<void(Result<std::string>)>;
 
   // `tls` is used where the endpoint is secure, and must outlive the channel.
-  Channel(boost::asio::any_io_executor executor, Endpoint endpoint, const TlsConfig& tls);
+  Channel(const boost::asio::any_io_executor& executor, Endpoint endpoint, const TlsConfig& tls);
   ~Channel();
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
@@ -247,7 +248,18 @@ class Cache {
     if (kept_.size() > contexts_kept) unwanted.splice(unwanted.end(), kept_, std::prev(kept_.end()));
   }
 
-  std::mutex reading;  // held while files are read; never by an I/O thread
+  std::timed_mutex reading;  // held while files are read; never by an I/O thread
+
+  // At exit OpenSSL frees what it has, and a thread that nobody waits for may be reading files with it. From then on none
+  // does: the mutex is taken for good.
+  void end_reading_at_exit() {
+    static const bool registered = [] {
+      OPENSSL_init_ssl(0, nullptr);  // its own handler comes first, and so runs last
+      return std::atexit([] { std::ignore = of_process().reading.try_lock_for(std::chrono::seconds(1)); }) ==
+             0;
+    }();
+    std::ignore = registered;
+  }
 
  private:
   struct Kept {
@@ -264,6 +276,7 @@ TlsContext kept_tls_context(const TlsConfig& config) { return Cache::of_process(
 
 Result<TlsContext> tls_context(const TlsConfig& config) {
   auto& cache = Cache::of_process();
+  cache.end_reading_at_exit();
   const std::lock_guard reading(cache.reading);
   // Looked at before the files are read: if one changes meanwhile, the next call sees another state and reads again.
   Ingredients wanted(config);

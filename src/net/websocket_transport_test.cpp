@@ -33,18 +33,20 @@ using testing::HasSubstr;
 using Stream = websocket::stream<tcp::socket, false>;
 
 class WebSocketTransportTest : public testing::Test {
- protected:
+ public:
   ~WebSocketTransportTest() override {
     transport.reset();
     if (server.joinable()) server.join();
   }
 
+ protected:
   // A server on a thread of its own, for one connection. It ends with the connection.
   void serve(std::function<void(tcp::socket)> talk) {
     server = std::thread([this, talk = std::move(talk)] {
       try {
         talk(acceptor.accept());
-      } catch (const boost::system::system_error&) {  // the transport closed
+      } catch (const boost::system::system_error&) {
+        ended_early = true;  // the transport closed
       }
     });
     Endpoint endpoint =
@@ -92,6 +94,7 @@ class WebSocketTransportTest : public testing::Test {
   asio::io_context context, server_context;
   tcp::acceptor acceptor{server_context, tcp::endpoint(asio::ip::address_v4::loopback(), 0)};
   std::thread server;
+  std::atomic<bool> ended_early{false};  // the server, by the end of the connection
   std::string asked_for, offered, host;  // read once the transport is open
   Heard heard;
   std::unique_ptr<WebSocketTransport> transport;

@@ -191,7 +191,7 @@ TEST(Faults, N9_a_hole_ends_at_the_connect_timeout_and_holds_nobody_up) {
   const auto begin = Clock::now();
   ASSERT_TRUE(client.connect(patience)) << "the second question is answered";
   ASSERT_TRUE(changes.wait_for(2));
-  const auto& failure = changes.items()[1];
+  const auto failure = changes.items()[1];
   EXPECT_GE(failure.at - begin, 450ms);
   EXPECT_LE(failure.at - begin, 550ms + slack);
   EXPECT_TRUE(failure.change.reason.contains("hole.test")) << failure.change.reason;

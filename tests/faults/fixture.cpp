@@ -9,6 +9,8 @@
 #include <fstream>
 #include <thread>
 
+#include "tests/support/sanitizer.hpp"
+
 namespace fulmar::test {
 
 using std::chrono::milliseconds;
@@ -61,7 +63,7 @@ std::size_t entries_of(const char* directory) {
 }  // namespace
 
 std::size_t open_descriptors() { return entries_of("/proc/self/fd"); }
-std::size_t threads() { return entries_of("/proc/self/task"); }
+std::size_t threads() { return without_sanitizers_thread(entries_of("/proc/self/task")); }
 
 std::size_t resident_bytes() {
   std::ifstream statm("/proc/self/statm");
