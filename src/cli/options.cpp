@@ -122,7 +122,11 @@ bool Parser::unknown() {
   if (std::ranges::find(foreign, word_) != foreign.end()) {
     return fail("option " + quoted(word_) + " is not supported by fulmar " + std::string(name_of(command_)));
   }
-  if (!word_.starts_with('-')) return fail(start + ": every value follows an option, e.g. -t topic");
+  if (!word_.starts_with('-')) {
+    const bool input = command_ == Command::telemetry;
+    return fail(start + ": every value follows an option, e.g. " +
+                (input ? "--source " + std::string(word_) : "-t topic"));
+  }
   std::vector<std::string_view> names;
   for (const auto& row : rows) {
     if (row.belongs_to(command_) && !row.long_name.empty()) names.push_back(row.long_name);

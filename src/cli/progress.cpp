@@ -12,7 +12,7 @@
 namespace fulmar::cli {
 namespace {
 
-constexpr std::size_t bar_width = 20;
+constexpr std::size_t bar_width = 10;
 
 std::string number(double value, int decimals) {
   std::array<char, 64> text{};
@@ -52,32 +52,35 @@ void write_all(int fd, std::string_view text) {
 }  // namespace
 
 std::string render_progress(const Progress& p, std::size_t columns) {
-  std::vector<std::string> parts;
+  struct Part {
+    int rank;  // the highest is left out first
+    std::string text;
+  };
+  std::vector<Part> parts;
   if (p.share) {
     const double share = std::clamp(*p.share, 0.0, 1.0);
     const auto percent = number(std::floor(share * 100), 0);
-    parts.push_back(std::string(3 - std::min<std::size_t>(percent.size(), 3), ' ') + percent + "%");
-    parts.push_back(bar(share));
+    parts.push_back({0, std::string(3 - std::min<std::size_t>(percent.size(), 3), ' ') + percent + "%"});
+    parts.push_back({7, bar(share)});
   }
-  parts.push_back(count_of(p.records, "record", "records"));
-  parts.push_back(number(p.per_s, p.per_s < 100 ? 1 : 0) + "/s");
-  parts.push_back(count_of(p.batches, "batch", "batches"));
-  parts.push_back(std::to_string(p.waiting) + " waiting");
-  if (p.lost) parts.push_back(std::to_string(p.lost) + " lost");
-  if (p.bad_lines) parts.push_back(count_of(p.bad_lines, "bad line", "bad lines"));
-  parts.push_back(p.connection);
-  if (p.share && *p.share > 0 && *p.share < 1)
-    parts.push_back("ETA " + clock_text(p.elapsed.count() * (1 - *p.share) / *p.share));
+  parts.push_back({1, count_of(p.records, "record", "records")});
+  parts.push_back({4, number(p.per_s, p.per_s < 100 ? 1 : 0) + "/s"});
+  parts.push_back({8, count_of(p.batches, "batch", "batches")});
+  parts.push_back({3, std::to_string(p.waiting) + " waiting"});
+  if (p.lost) parts.push_back({2, std::to_string(p.lost) + " lost"});
+  if (p.bad_lines) parts.push_back({5, count_of(p.bad_lines, "bad line", "bad lines")});
+  parts.push_back({6, p.connection});
+  if (p.share && *p.share > 0 && *p.share < 1 && p.elapsed.count() >= 1)
+    parts.push_back({2, "ETA " + clock_text(std::ceil(p.elapsed.count() * (1 - *p.share) / *p.share))});
 
-  const auto width = [&] {
-    std::size_t all = 0;
-    for (const auto& part : parts) all += part.size() + 2;
-    return all - 2;
+  const auto joined = [&] {
+    std::string line;
+    for (const auto& part : parts) line.append(line.empty() ? "" : "  ").append(part.text);
+    return line;
   };
-  if (p.share && width() > columns) parts.erase(parts.begin() + 1);
-  while (parts.size() > 1 && width() > columns) parts.pop_back();
-  std::string line;
-  for (const auto& part : parts) line.append(line.empty() ? "" : "  ").append(part);
+  std::string line = joined();
+  for (; line.size() > columns && parts.size() > 1; line = joined())
+    parts.erase(std::ranges::max_element(parts, {}, &Part::rank));
   return line.substr(0, columns);
 }
 

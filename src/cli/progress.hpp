@@ -26,8 +26,8 @@ struct Progress {
   std::string connection{};
 };
 
-// " 42% [########............]  1200 records  400/s  12 batches  100 waiting  connected  ETA 00:03". Where there is little
-// room the bar goes first, then what stands last.
+// " 42%  [####......]  1200 records  400/s  12 batches  100 waiting  connected  ETA 00:03". Where there is little
+// room the least important goes first: batches, bar, connection; the percentage and the records stay.
 std::string render_progress(const Progress& progress, std::size_t columns);
 
 // "1200 records: 1198 acknowledged, 2 lost (queue full 2); 12 batches; 3 bad lines skipped; 1.2 s"; `sent` says what

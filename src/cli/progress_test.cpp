@@ -19,9 +19,8 @@ Progress halfway() {
 }
 
 TEST(Progress, of_a_file_has_a_share_a_bar_and_an_estimate) {
-  EXPECT_EQ(
-      render_progress(halfway(), 200),
-      " 50%  [##########..........]  1200 records  413/s  12 batches  100 waiting  connected  ETA 01:05");
+  EXPECT_EQ(render_progress(halfway(), 200),
+            " 50%  [#####.....]  1200 records  413/s  12 batches  100 waiting  connected  ETA 01:05");
 }
 
 TEST(Progress, of_a_stream_has_none_of_them) {
@@ -35,11 +34,13 @@ TEST(Progress, of_a_stream_has_none_of_them) {
             "1200 records  10.0/s  1 batch  100 waiting  2 lost  1 bad line  connected");
 }
 
-TEST(Progress, never_takes_more_than_its_columns_and_gives_up_the_bar_first) {
+TEST(Progress, never_takes_more_than_its_columns_and_leaves_out_the_least_important_first) {
   for (std::size_t columns = 1; columns < 120; ++columns)
     EXPECT_LE(render_progress(halfway(), columns).size(), columns);
-  EXPECT_EQ(render_progress(halfway(), 75),
-            " 50%  1200 records  413/s  12 batches  100 waiting  connected  ETA 01:05");
+  EXPECT_EQ(render_progress(halfway(), 80),
+            " 50%  [#####.....]  1200 records  413/s  100 waiting  connected  ETA 01:05");
+  EXPECT_EQ(render_progress(halfway(), 60), " 50%  1200 records  413/s  100 waiting  connected  ETA 01:05");
+  EXPECT_EQ(render_progress(halfway(), 32), " 50%  1200 records  ETA 01:05");
 }
 
 TEST(Progress, an_estimate_is_given_only_when_there_is_something_to_go_by) {
@@ -48,6 +49,9 @@ TEST(Progress, an_estimate_is_given_only_when_there_is_something_to_go_by) {
     progress.share = share;
     EXPECT_THAT(render_progress(progress, 200), testing::Not(testing::HasSubstr("ETA")));
   }
+  progress.share = 0.5;
+  progress.elapsed = 900ms;
+  EXPECT_THAT(render_progress(progress, 200), testing::Not(testing::HasSubstr("ETA")));
   progress.share = 0.01;
   progress.elapsed = 600s;
   EXPECT_THAT(render_progress(progress, 200), testing::HasSubstr("ETA 16:30:00"));

@@ -225,9 +225,10 @@ void Session::drain() {
       return;
     }
     // Said once, when it takes longer than a healthy broker would.
-    if (!told && waited > 500ms && !line_.enabled()) {
+    if (!told && (stopped || waited > 500ms)) {
       told = true;
-      say(std::to_string(telemetry_.stats().waiting) + " records wait for the broker");
+      say(std::to_string(telemetry_.stats().waiting) + " records wait for the broker; Ctrl-C " +
+          (stopped ? "again ends this at once" : "gives them up"));
     }
     events_.wait({}, Clock::now());
     show_progress();

@@ -246,6 +246,22 @@ TEST_F(TelemetryCommand, each_batch_says_its_run_and_number) {
   EXPECT_EQ(match[1], match[2]);
 }
 
+TEST_F(TelemetryCommand, each_batch_carries_its_sequence_as_a_property_where_the_protocol_has_them) {
+  Broker broker;
+  Running subscriber{directory_,
+                     "subscriber",
+                     {"mosquitto_sub", "-h", "127.0.0.1", "-p", std::to_string(broker.port()), "-i",
+                      "subscriber", "-V", "5", "-t", "#", "-q", "1", "-F", "%P"}};
+  ASSERT_TRUE(broker.log_contains("Sending SUBACK to subscriber"));
+  const auto input = file("data", numbered_lines(3));
+  EXPECT_EQ(run(broker, {"--batch-size", "2", "-V", "5"}, input).code, 0);
+  EXPECT_EQ(run(broker, {"-V", "311"}, input).code, 0) << "goes without it";
+  ASSERT_TRUE(eventually([&] { return std::ranges::count(subscriber.out(), '\n') >= 3; }))
+      << subscriber.out();
+  EXPECT_THAT(subscriber.out(),
+              testing::ContainsRegex("^fulmar-batch:([0-9A-Z]+)/1\nfulmar-batch:([0-9A-Z]+)/2\n\n$"));
+}
+
 TEST_F(TelemetryCommand, paces_a_replay) {
   Broker broker;
   const auto begin = std::chrono::steady_clock::now();

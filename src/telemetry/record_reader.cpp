@@ -332,26 +332,33 @@ void RecordReader::end() { ended_ = true; }
 
 RecordReader::Found RecordReader::next(Measurement& record, BadLine& bad) {
   if (unusable_) return bad_line(bad, "the columns are not known"), Found::unusable;
-  if (!find_format()) return ended_ ? Found::nothing : Found::more;
   record.clear();
+  if (const auto found = find_format(bad)) return *found;
   return format_ == RecordFormat::json ? next_json(record, bad) : next_csv(record, bad);
 }
 
-bool RecordReader::find_format() {
+std::optional<RecordReader::Found> RecordReader::find_format(BadLine& bad) {
   constexpr std::string_view mark = "\xef\xbb\xbf";
   if (!begun_) {
-    if (!ended_ && rest().size() < mark.size() && mark.starts_with(rest())) return false;
+    if (!ended_ && rest().size() < mark.size() && mark.starts_with(rest())) return Found::more;
     if (rest().starts_with(mark)) begin_ += mark.size();
     begun_ = true;
   }
-  if (format_ != RecordFormat::automatic) return true;
-  const auto first = rest().find_first_not_of(" \t\r\n");
-  if (first == std::string_view::npos) {
-    if (ended_ || rest().size() > line_bytes_max_) consume(rest().size());
-    return false;
+  while (format_ == RecordFormat::automatic) {
+    if (skipping_ && !skip_line()) return Found::more;
+    const auto first = rest().find_first_not_of(blanks);
+    if (first == std::string_view::npos || first > line_bytes_max_) {
+      if (rest().size() > line_bytes_max_) return too_long(bad);
+      if (!ended_) return Found::more;
+      consume(rest().size());
+      return Found::nothing;
+    }
+    if (rest()[first] == '\n')
+      consume(first + 1);
+    else
+      format_ = rest()[first] == '{' || rest()[first] == '[' ? RecordFormat::json : RecordFormat::csv;
   }
-  format_ = rest()[first] == '{' || rest()[first] == '[' ? RecordFormat::json : RecordFormat::csv;
-  return true;
+  return std::nullopt;
 }
 
 std::optional<std::string_view> RecordReader::front_line() {
@@ -441,8 +448,9 @@ RecordReader::Cut RecordReader::out_of_text(std::string& wrong) const {
   return Cut::wrong;
 }
 
+// Looks no further than a row may go, so that an over-long one is called that whatever else is wrong with it.
 RecordReader::Cut RecordReader::cut_row(std::string& wrong) {
-  const std::string_view text = rest();
+  const std::string_view text = rest().substr(0, line_bytes_max_ + 1);
   values_.clear();
   unquoted_.clear();
   for (std::size_t at = 0;;) {
@@ -458,8 +466,7 @@ RecordReader::Cut RecordReader::cut_row(std::string& wrong) {
       continue;
     }
     row_bytes_ = std::min(at + 1, text.size());
-    if (row_bytes_ <= line_bytes_max_ + 1) return Cut::row;
-    return out_of_text(wrong);
+    return Cut::row;
   }
 }
 
@@ -469,7 +476,7 @@ RecordReader::Cut RecordReader::cut_quoted(std::string_view text, std::size_t& a
   for (++at;;) {
     const auto quote = text.find('"', at);
     if (quote == std::string_view::npos) {
-      if (!ended_) return out_of_text(wrong);
+      if (!at_end(text)) return out_of_text(wrong);
       wrong = "the quote of " + which + " is not closed";
       return Cut::wrong;
     }
@@ -481,7 +488,7 @@ RecordReader::Cut RecordReader::cut_quoted(std::string_view text, std::size_t& a
       continue;
     }
     at = std::min(text.find_first_not_of(blanks, at), text.size());
-    if (at == text.size() && !ended_) return out_of_text(wrong);
+    if (at == text.size() && !at_end(text)) return out_of_text(wrong);
     if (at == text.size() || text[at] == ',' || text[at] == '\n') return Cut::row;
     wrong = "text behind the closing quote of " + which;
     return Cut::wrong;
@@ -490,7 +497,7 @@ RecordReader::Cut RecordReader::cut_quoted(std::string_view text, std::size_t& a
 
 RecordReader::Cut RecordReader::cut_plain(std::string_view text, std::size_t& at, std::string& wrong) {
   const auto end = std::min(text.find_first_of(",\n\"", at), text.size());
-  if (end == text.size() && !ended_) return out_of_text(wrong);
+  if (end == text.size() && !at_end(text)) return out_of_text(wrong);
   if (end < text.size() && text[end] == '"') {
     wrong = "a quote inside value " + std::to_string(values_.size() + 1) +
             ": a value with quotes is quoted as a whole, and they are doubled";

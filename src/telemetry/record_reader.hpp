@@ -70,7 +70,8 @@ class RecordReader {
   bool skip_line();                 // false: the rest of it is still to come
   Found bad_line(BadLine& bad, std::string what);
   Found too_long(BadLine& bad);
-  bool find_format();  // false: too little has come
+  // Nothing once the format is known; else what there is to say meanwhile.
+  std::optional<Found> find_format(BadLine& bad);
   Found next_json(Measurement& record, BadLine& bad);
   Found next_csv(Measurement& record, BadLine& bad);
   std::string take_header();                       // empty, or what is wrong with it
@@ -78,6 +79,10 @@ class RecordReader {
 
   enum class Cut : std::uint8_t { row, more, wrong };
   Cut cut_row(std::string& wrong);  // the row at the front into values_
+  // Whether `text`, the front of rest(), goes to the end of a last row that is not too long.
+  bool at_end(std::string_view text) const {
+    return ended_ && text.size() == rest().size() && text.size() <= line_bytes_max_;
+  }
   Cut cut_quoted(std::string_view text, std::size_t& at, std::string& wrong);
   Cut cut_plain(std::string_view text, std::size_t& at, std::string& wrong);
   Cut out_of_text(std::string& wrong) const;

@@ -215,11 +215,27 @@ TEST(RecordReader, an_over_long_line_is_skipped_in_bounded_memory) {
   EXPECT_EQ(told, 1u);
 }
 
+TEST(RecordReader, an_over_long_line_is_called_that_whatever_else_is_wrong_with_it) {
+  const std::string blanks(200, ' ');
+  for (const std::size_t step : {1u, 64u, 10'000u}) {
+    EXPECT_THAT(read(RecordFormat::csv, "a\n" + blanks + "x\"y\n5\n", step, 100),
+                ElementsAre("2: longer than 100 bytes", R"(0 {"a":5})"));
+    EXPECT_THAT(read(RecordFormat::automatic, "\n" + blanks + "{\"a\":1}\n{\"a\":2}\n", step, 100),
+                ElementsAre("2: longer than 100 bytes", R"(0 {"a":2})"));
+  }
+}
+
 TEST(RecordReader, a_line_of_just_the_limit_is_taken) {
   const std::string line = "{\"a\":\"" + std::string(92, 'x') + "\"}";
   ASSERT_EQ(line.size(), 100u);
   EXPECT_EQ(read(RecordFormat::json, line + "\n", 1'000, 100).at(0).substr(0, 2), "0 ");
   EXPECT_EQ(read(RecordFormat::json, line + "\n", 1'000, 99).at(0), "1: longer than 99 bytes");
+  for (const std::string end : {"", "\n"}) {
+    EXPECT_THAT(read(RecordFormat::csv, "a,b\n" + std::string(98, 'x') + ",1" + end, 1'000, 100),
+                ElementsAre(HasSubstr("\"b\":1")));
+    EXPECT_THAT(read(RecordFormat::csv, "a,b\n" + std::string(98, 'x') + ",1" + end, 1'000, 99),
+                ElementsAre("2: longer than 99 bytes"));
+  }
 }
 
 TEST(RecordReader, counts_the_lines_it_has_read) {
