@@ -59,6 +59,10 @@ class Measurement {
   // Nested JSON, already serialised; checked by the sender, which leaves it out when it is not valid JSON.
   Measurement& add_json(std::string_view name, std::string_view json);
 
+  Measurement& at(std::int64_t ts_ms) {  // the sample time, when it is known last
+    ts_ms_ = ts_ms;
+    return *this;
+  }
   void clear(std::int64_t ts_ms = 0);
   std::int64_t ts_ms() const { return ts_ms_; }
   // What record() copies; read it with MeasurementView. Valid until the next change.
@@ -131,11 +135,27 @@ struct TelemetryConfig {
   std::chrono::milliseconds batch_interval{1'000};  // since the first record of the batch; 10 ms..1 h
   std::vector<std::string> fields{};                // the names to keep; empty = all
   bool batch_wrapper = false;                       // {"items":<batch>,"count":n} around each batch
-  std::shared_ptr<const BatchFormat> format{};      // null = thingsboard_format()
-  LogSink log{};                                    // called on the sender thread; must not block
+  bool wrapper_sequence = false;  // ,"run":"<run_id>","batch":<number> in the wrapper; needs batch_wrapper
+  // 5.0: the user property that says "<run_id>/<number>" with each batch; empty = none. The number counts the batches of a
+  // Telemetry from 1 in the order of their records: one that comes again is a batch sent twice, a gap is a batch refused.
+  std::string batch_property = "fulmar-batch";
+  std::shared_ptr<const BatchFormat> format{};  // null = thingsboard_format()
+  LogSink log{};                                // called on the sender thread; must not block
 
   // Every problem at once, one line each, naming the field and the value; empty when valid.
   std::vector<std::string> problems() const;
+};
+
+// Counts by powers of two. Bucket 0 holds the values up to 1, bucket i those in (2^(i-1), 2^i], the last one all above.
+struct PowerHistogram {
+  static constexpr std::size_t buckets = 28;
+  std::array<std::uint64_t, buckets> counts{};
+  std::uint64_t sum = 0;  // of the values
+
+  static constexpr std::uint64_t upper_end(std::size_t bucket) { return std::uint64_t{1} << bucket; }
+  std::uint64_t count() const;
+  // The upper end of the bucket in which that share of the values (0..1) is reached; 0 when there are none.
+  std::uint64_t quantile(double share) const;
 };
 
 struct TelemetryStats {
@@ -160,6 +180,20 @@ struct TelemetryStats {
   std::uint64_t queue_max = 0;        // the bound of queue_size
   bool blocked = false;               // the client's outbox is full; the sender waits for room
   bool running = false;
+  bool connected = false;     // the client is
+  bool offline_mode = false;  // running without a connection: batches wait in the client
+
+  // The client's spool: messages of this client that are, or have been, on disk. Zero and empty without a spool.
+  std::uint64_t offline_stored = 0;  // ever written to it
+  std::uint64_t offline_sent = 0;    // of them acknowledged since
+  std::uint64_t offline_count = 0;   // gauge: there now
+  std::string offline_file{};        // where it is
+
+  PowerHistogram enqueue_ns{};     // what record() took its caller, one call in 256 of each thread
+  PowerHistogram batch_records{};  // records in the batches handed to the client
+  // Since the sender took the oldest record that has no outcome; 0 when there is none.
+  std::chrono::milliseconds oldest_unsent_age{0};
+  std::string run_id{};      // a ULID, new for each Telemetry
   std::string last_batch{};  // the beginning of the last batch, for people
   std::uint64_t last_batch_records = 0;
   std::uint64_t last_batch_bytes = 0;
@@ -175,8 +209,17 @@ class Telemetry {
 
   // Wait-free: one copy into the queue. False when the queue is full or after stop(); counted in `dropped` then.
   bool record(const Measurement& measurement);
-  // Publishes {"name": value, ...} to attributes_topic, formatted on the caller's thread.
-  Result<MessageId> publish_attributes(const Measurement& attributes);
+  // As record(), for a source that can wait: what is not taken is not counted, and may be offered again.
+  enum class Offer : std::uint8_t {
+    taken,
+    queue_full,  // later
+    too_large,   // never: the record is larger than half of queue_bytes
+    stopped,
+  };
+  Offer offer(const Measurement& measurement);
+  // Publishes {"name": value, ...} to attributes_topic, formatted on the caller's thread. `handler` runs once on the
+  // client's dispatch thread with the outcome; not when an error is returned.
+  Result<MessageId> publish_attributes(const Measurement& attributes, DeliveryHandler handler = {});
 
   // Starts the sender; records offered before wait in the queue. Idempotent.
   void start();

@@ -1,5 +1,5 @@
 #pragma once
-// The texts of `fulmar --help`, `fulmar pub --help`, `fulmar sub --help` and `fulmar --version`.
+// The texts of `fulmar --help`, `fulmar pub --help` and of the other commands, and `fulmar --version`.
 // Thread-safety: pure functions.
 
 #include <string>

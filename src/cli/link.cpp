@@ -44,7 +44,8 @@ void Link::changed(const StateChange& change) {
       status_.last_loss = change.reason;
     } else if (change.retry_in.count() > 0 && (!status_.ever_connected || change.reason_code)) {
       // A delay before the next attempt: this one has failed.
-      status_.failure = Failure{change.reason_code.value_or(exit_failure), with_remedy(change)};
+      status_.failure = Failure{change.reason_code.value_or(exit_failure), with_remedy(change),
+                                change.reason_code.has_value()};
     }
   }
   events_.ring();

@@ -23,6 +23,7 @@ class Link {
   struct Failure {
     int exit_code = 1;   // the server's code where it gave one
     std::string reason;  // with the remedy
+    bool by_server = false;
   };
   struct Status {
     bool connected = false;

@@ -14,6 +14,7 @@
 #include "cli/pub.hpp"
 #include "cli/report.hpp"
 #include "cli/sub.hpp"
+#include "cli/telemetry.hpp"
 
 namespace fulmar::cli {
 namespace {
@@ -40,8 +41,8 @@ int run(Command command, const Parsed<Options>& parsed, int (*run_command)(const
 }
 
 int unknown(std::string_view word) {
-  constexpr auto commands = std::to_array<std::string_view>({"pub", "sub", "help"});
-  const auto meant = near_miss(word, commands);
+  constexpr auto names = std::to_array<std::string_view>({"pub", "sub", "telemetry", "help"});
+  const auto meant = near_miss(word, names);
   const std::string hint = meant.empty() ? "" : ", did you mean '" + std::string(meant) + "'?";
   Report::usage("", "unknown command '" + std::string(word) + "'" + hint);
   return exit_failure;
@@ -49,18 +50,22 @@ int unknown(std::string_view word) {
 
 int main_of(std::span<const std::string_view> words) {
   if (words.empty()) {
-    Report::usage("", "no command given: pub or sub");
+    Report::usage("", "no command given: pub, sub or telemetry");
     return exit_failure;
   }
   const auto command = words.front();
   const auto rest = words.subspan(1);
   if (command == "pub") return run(Command::pub, parse_pub(rest, environment), run_pub);
   if (command == "sub") return run(Command::sub, parse_sub(rest, environment), run_sub);
+  if (command == "telemetry") {
+    return run(Command::telemetry, parse_telemetry(rest, environment, isatty(STDIN_FILENO) == 1),
+               run_telemetry);
+  }
   if (command == "--version" || command == "version") return print(version());
   if (command != "help" && command != "--help") return unknown(command);
   if (rest.empty()) return print(help());
-  if (rest.front() == "pub") return print(help(Command::pub));
-  if (rest.front() == "sub") return print(help(Command::sub));
+  for (const auto one : commands)
+    if (rest.front() == name_of(one)) return print(help(one));
   return unknown(rest.front());
 }
 

@@ -9,59 +9,10 @@
 #include "base/near_miss.hpp"
 #include "cli/format.hpp"
 #include "fulmar/mqtt/topic.hpp"
+#include "telemetry/line_source.hpp"
 
 namespace fulmar::cli {
 namespace {
-
-constexpr bool pub_only = false;  // a row's last field: not for sub
-
-constexpr auto rows = std::to_array<OptionRow>({
-    {"-h", "--host", "host", "broker's name or address (default: localhost)"},
-    {"-p", "--port", "port", "broker's port (default: 1883)"},
-    {"-L", "--url", "url", "mqtt://[user[:password]@]host[:port]/topic: broker, user and topic at once"},
-    {"-t", "--topic", "topic", "topic; sub: a filter, may be repeated"},
-    {"-q", "--qos", "qos", "quality of service: 0, 1 or 2 (default: 0)"},
-
-    {"-m", "--message", "text", "send this text", true, pub_only},
-    {"-f", "--file", "path", "send the content of this file", true, pub_only},
-    {"-l", "--stdin-line", "", "send each line of stdin as a message of its own", true, pub_only},
-    {"-s", "--stdin-file", "", "send the whole stdin as one message", true, pub_only},
-    {"-n", "--null-message", "", "send an empty message", true, pub_only},
-    {"-r", "--retain", "", "the broker keeps the message for later subscribers", true, pub_only},
-    {"", "--repeat", "n", "with -m, -f, -s or -n: send it n times", true, pub_only},
-    {"", "--repeat-delay", "seconds", "wait this long between repetitions (default: 0)", true, pub_only},
-
-    {"-C", "", "count", "exit after this many messages", false},
-    {"-W", "", "seconds", "exit with code 27 after this many seconds", false},
-    {"-v", "--verbose", "", "print \"topic payload\" instead of the payload", false},
-    {"-N", "", "", "no end of line after a message", false},
-    {"-F", "", "format", "print each message in this format; see docs/cli.md", false},
-    {"", "--pretty", "", "with %j and %J: JSON over several lines", false},
-    {"-R", "", "", "skip messages that the broker had retained", false},
-    {"", "--retained-only", "", "only those; exit at the first that is not", false},
-    {"", "--retain-as-published", "", "5.0: keep the publisher's retain flag", false},
-    {"", "--remove-retained", "", "remove the retained messages that arrive from the broker", false},
-    {"-T", "--filter-out", "filter", "skip topics that match; may be repeated", false},
-    {"-E", "", "", "exit when the broker has acknowledged the subscriptions", false},
-
-    {"-i", "--id", "id", "client identifier (default: a random one)"},
-    {"-I", "--id-prefix", "prefix", "client identifier: the prefix and the process id"},
-    {"-u", "--username", "name", "user name"},
-    {"-P", "--pw", "password", "password; the environment variable MQTT_URL hides it from `ps`"},
-    {"-V", "--protocol-version", "version", "mqttv311 (default) or mqttv5; also 311, 5"},
-    {"-c", "--disable-clean-session", "", "keep the session at the broker (needs -i)"},
-    {"-x", "", "seconds", "5.0: how long the broker keeps the session; -1 = for ever"},
-    {"-k", "--keepalive", "seconds", "ping the broker when idle for this long, 5 to 3600 (default: 60)"},
-    {"-M", "", "n", "unacknowledged messages at a time (default: 1024)"},
-    {"", "--will-topic", "topic", "the broker publishes there when this client vanishes"},
-    {"", "--will-payload", "text", "what it publishes (default: an empty message)"},
-    {"", "--will-qos", "qos", "with which quality of service (default: 0)"},
-    {"", "--will-retain", "", "and as a retained message"},
-    {"", "--nodelay", "", "accepted; it is always so"},
-    {"-d", "--debug", "", "tell on stderr what happens"},
-    {"", "--quiet", "", "no messages about failures while running"},
-    {"", "--help", "", "this text"},
-});
 
 // Options of mosquitto_pub and mosquitto_sub that Fulmar does not have.
 constexpr auto foreign = std::to_array<std::string_view>({
@@ -107,6 +58,7 @@ class Parser {
   const OptionRow* next();
   std::string_view value() const { return value_; }
   bool help() const { return help_; }
+  Command command() const { return command_; }
   const std::string& error() const { return error_; }
   bool fail(std::string message) {
     if (error_.empty()) error_ = std::move(message);
@@ -130,14 +82,13 @@ class Parser {
   std::string error_;
 };
 
-bool belongs(const OptionRow& row, Command command) { return command == Command::pub ? row.pub : row.sub; }
-
 const OptionRow* Parser::next() {
   if (!error_.empty() || words_.empty()) return nullptr;
   word_ = words_.front();
   words_ = words_.subspan(1);
+  const auto rows = option_table();
   const auto row = std::ranges::find_if(rows, [&](const OptionRow& candidate) {
-    return belongs(candidate, command_) && !word_.empty() &&
+    return candidate.belongs_to(command_) && !word_.empty() &&
            (word_ == candidate.short_name || word_ == candidate.long_name);
   });
   if (row == rows.end()) {
@@ -163,17 +114,22 @@ const OptionRow* Parser::next() {
 bool Parser::unknown() {
   const std::string start = "unknown option " + quoted(word_);
   const auto is_it = [&](const OptionRow& row) { return word_ == row.short_name || word_ == row.long_name; };
-  if (!word_.empty() && std::ranges::any_of(rows, is_it)) {
-    const auto other = command_ == Command::pub ? Command::sub : Command::pub;
-    return fail(start + ": it belongs to fulmar " + std::string(name_of(other)));
+  const auto rows = option_table();
+  if (const auto row = std::ranges::find_if(rows, is_it); !word_.empty() && row != rows.end()) {
+    const auto other = std::ranges::find_if(commands, [&](Command c) { return row->belongs_to(c); });
+    return fail(start + ": it belongs to fulmar " + std::string(name_of(*other)));
   }
   if (std::ranges::find(foreign, word_) != foreign.end()) {
     return fail("option " + quoted(word_) + " is not supported by fulmar " + std::string(name_of(command_)));
   }
-  if (!word_.starts_with('-')) return fail(start + ": every value follows an option, e.g. -t topic");
+  if (!word_.starts_with('-')) {
+    const bool input = command_ == Command::telemetry;
+    return fail(start + ": every value follows an option, e.g. " +
+                (input ? "--source " + std::string(word_) : "-t topic"));
+  }
   std::vector<std::string_view> names;
   for (const auto& row : rows) {
-    if (belongs(row, command_) && !row.long_name.empty()) names.push_back(row.long_name);
+    if (row.belongs_to(command_) && !row.long_name.empty()) names.push_back(row.long_name);
   }
   const auto meant = near_miss(word_, names);
   return fail(meant.empty() ? start : start + ", did you mean " + quoted(meant) + "?");
@@ -277,7 +233,8 @@ bool take_url(Parser& parser, CommonDraft& draft, std::string& topic) {
   if (!url.starts_with(scheme)) {
     return parser.fail("unsupported URL scheme for -L: expected mqtt://[user[:password]@]host[:port]/topic");
   }
-  const auto slash = url.find('/', scheme.size());
+  auto slash = url.find('/', scheme.size());
+  if (parser.command() == Command::telemetry && slash == std::string_view::npos) slash = url.size();
   if (slash == std::string_view::npos) {
     return parser.fail("the URL for -L has no topic: expected mqtt://[user[:password]@]host[:port]/topic");
   }
@@ -285,7 +242,7 @@ bool take_url(Parser& parser, CommonDraft& draft, std::string& topic) {
   draft.url = url.substr(0, slash);
   draft.host.reset();
   draft.port.reset();
-  topic = url.substr(slash + 1);
+  topic = url.substr(std::min(slash + 1, url.size()));
   return true;
 }
 
@@ -483,6 +440,111 @@ bool take_sub(Parser& parser, const OptionRow& row, SubOptions& options) {
   return true;
 }
 
+// --- telemetry ---------------------------------------------------------------------------------------------
+
+bool take_seconds(Parser& parser, double min, double max, std::string_view expected, double& seconds) {
+  if (read_number(parser.value(), seconds) && seconds >= min && seconds <= max) return true;
+  return parser.fail("invalid time " + quoted(parser.value()) + " for " + std::string(parser.word()) +
+                     ": expected " + std::string(expected));
+}
+
+bool take_attribute(Parser& parser, TelemetryOptions& options) {
+  const auto equals = parser.value().find('=');
+  if (equals == std::string_view::npos || equals == 0) {
+    return parser.fail("invalid attribute " + quoted(parser.value()) +
+                       " for --attributes: expected name=value");
+  }
+  if (!mqtt::is_valid_utf8(parser.value()))
+    return parser.fail("an attribute given by --attributes is not valid UTF-8");
+  options.attributes.emplace_back(parser.value().substr(0, equals), parser.value().substr(equals + 1));
+  return true;
+}
+
+bool take_size(Parser& parser, std::size_t min, std::size_t max, std::string_view what, std::size_t& size) {
+  if (read_number(parser.value(), size) && size >= min && size <= max) return true;
+  return parser.fail("invalid " + std::string(what) + " " + quoted(parser.value()) + " for " +
+                     std::string(parser.word()) + ": expected " + std::to_string(min) + " to " +
+                     std::to_string(max));
+}
+
+bool take_telemetry(Parser& parser, const OptionRow& row, TelemetryOptions& options) {
+  auto& config = options.config;
+  constexpr double rate_min = 0.001, rate_max = telemetry::LineSource::rate_hz_max;
+  constexpr double seconds_max = 1e9;
+  double seconds = 0;
+  const auto as_duration = [&] { return std::chrono::nanoseconds(std::llround(seconds * 1e9)); };
+  if (row.long_name == "--topic" || row.long_name == "--attributes-topic") {
+    auto& topic = row.long_name == "--topic" ? config.topic : config.attributes_topic;
+    return parser.take(topic, "topic") && check_name(parser, topic, "topic");
+  }
+  if (row.long_name == "--source") {
+    if (parser.value().empty())
+      return parser.fail("--source is empty: expected host, - or the path of a file");
+    options.source = parser.value();
+    return true;
+  }
+  if (row.long_name == "--format") {
+    const auto format = telemetry::record_format_of(parser.value());
+    if (!format)
+      return parser.fail("invalid format " + quoted(parser.value()) +
+                         " for --format: expected auto, json or csv");
+    options.format = *format;
+    return true;
+  }
+  if (row.long_name == "--rate") {
+    if (read_number(parser.value(), options.rate_hz) && options.rate_hz >= rate_min &&
+        options.rate_hz <= rate_max)
+      return true;
+    return parser.fail("invalid rate " + quoted(parser.value()) +
+                       " for --rate: expected records per second, 0.001 to 10000000");
+  }
+  if (row.long_name == "--batch-size")
+    return take_size(parser, 1, 10'000, "number of records", config.batch_size);
+  if (row.long_name == "--batch-bytes")
+    return take_size(parser, 1'000, std::size_t{16} << 20, "number of bytes", config.batch_bytes);
+  if (row.long_name == "--batch-interval") {
+    if (!take_seconds(parser, 0.01, 3'600, "0.01 to 3600 seconds", seconds)) return false;
+    config.batch_interval = std::chrono::milliseconds(std::llround(seconds * 1e3));
+    return true;
+  }
+  if (row.long_name == "--batch-wrapper") return config.batch_wrapper = config.wrapper_sequence = true;
+  if (row.long_name == "--queue")
+    return take_size(parser, 2, std::size_t{1} << 24, "number of records", config.queue_capacity);
+  if (row.long_name == "--fields") {
+    if (!mqtt::is_valid_utf8(parser.value()))
+      return parser.fail("the names given by --fields are not valid UTF-8");
+    const auto names = split_at_commas(parser.value());
+    if (names.empty()) return parser.fail("--fields names nothing: expected name,name,...");
+    config.fields.insert(config.fields.end(), names.begin(), names.end());
+    return true;
+  }
+  if (row.long_name == "--attributes") return take_attribute(parser, options);
+  if (row.long_name == "--duration") {
+    if (!take_seconds(parser, 0.001, seconds_max, "seconds, more than 0", seconds)) return false;
+    options.duration = as_duration();
+    return true;
+  }
+  if (row.long_name == "--count") {
+    if (read_number(parser.value(), options.count) && options.count > 0) return true;
+    return parser.fail("invalid number " + quoted(parser.value()) + " for --count: expected 1 or more");
+  }
+  // -W
+  if (!take_seconds(parser, 0.001, seconds_max, "seconds, more than 0", seconds)) return false;
+  options.patience = as_duration();
+  return true;
+}
+
+bool check_telemetry(Parser& parser, TelemetryOptions& options, bool qos_given) {
+  if (!qos_given) options.config.qos = QoS::at_least_once;
+  if (options.config.qos == QoS::exactly_once)
+    return parser.fail("invalid QoS '2' for -q: telemetry is sent with 0 or 1");
+  if (options.source == "host" && options.rate_hz != 0 && (options.rate_hz < 0.1 || options.rate_hz > 1'000))
+    return parser.fail("--rate of this machine's measurements: expected 0.1 to 1000 per second");
+  if (options.source == "host" && options.format != telemetry::RecordFormat::automatic)
+    return parser.fail("--format goes with a file or standard input, not with --source host");
+  return true;
+}
+
 template <typename T>
 Parsed<T> result_of(const Parser& parser, T options) {
   if (parser.help()) return {.options = std::nullopt, .help = true, .error = {}};
@@ -491,10 +553,6 @@ Parsed<T> result_of(const Parser& parser, T options) {
 }
 
 }  // namespace
-
-std::string_view name_of(Command command) { return command == Command::pub ? "pub" : "sub"; }
-
-std::span<const OptionRow> option_table() { return rows; }
 
 Parsed<PubOptions> parse_pub(std::span<const std::string_view> words, const Environment& environment) {
   Parser parser(Command::pub, words);
@@ -546,6 +604,31 @@ Parsed<SubOptions> parse_sub(std::span<const std::string_view> words, const Envi
   } else {
     finish_common(parser, draft, environment);
   }
+  options.common = std::move(draft.options);
+  return result_of(parser, std::move(options));
+}
+
+Parsed<TelemetryOptions> parse_telemetry(std::span<const std::string_view> words,
+                                         const Environment& environment, bool stdin_is_terminal) {
+  Parser parser(Command::telemetry, words);
+  CommonDraft draft;
+  TelemetryOptions options;
+  options.config.queue_capacity = TelemetryOptions::queue_default;
+  options.source = stdin_is_terminal ? "host" : "-";
+  bool qos_given = false;
+  while (const auto* row = parser.next()) {
+    bool known = false;
+    std::string url_topic;
+    if (take_common(parser, *row, draft, url_topic, known)) {
+      qos_given = qos_given || row->short_name == "-q";
+      if (!url_topic.empty() && check_name(parser, url_topic, "topic")) options.config.topic = url_topic;
+    } else if (!known) {
+      take_telemetry(parser, *row, options);
+    }
+  }
+  options.config.qos = draft.options.qos;
+  if (parser.error().empty() && !parser.help() && check_telemetry(parser, options, qos_given))
+    finish_common(parser, draft, environment);
   options.common = std::move(draft.options);
   return result_of(parser, std::move(options));
 }

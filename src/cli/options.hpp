@@ -1,6 +1,6 @@
 #pragma once
-// The options of `fulmar pub` and `fulmar sub`: one table for parsing and for the help texts, with the names,
-// the grammar and the checks of mosquitto_pub and mosquitto_sub 2.0.
+// The options of `fulmar pub`, `fulmar sub` and `fulmar telemetry`: one table for parsing and for the help
+// texts, with the names, the grammar and the checks of mosquitto_pub and mosquitto_sub 2.0.
 //
 // Grammar: every option is a word of its own and takes its values from the words that follow, whatever they
 // look like (`-m -x` sends "-x"). Short options are not bundled, there is no `--name=value` and nothing but
@@ -8,6 +8,7 @@
 //
 // Thread-safety: pure functions; plain values.
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -16,15 +17,19 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fulmar/client_config.hpp"
 #include "fulmar/result.hpp"
+#include "fulmar/telemetry.hpp"
+#include "telemetry/record_reader.hpp"
 
 namespace fulmar::cli {
 
-enum class Command : std::uint8_t { pub, sub };
-std::string_view name_of(Command command);  // "pub", "sub"
+enum class Command : std::uint8_t { pub, sub, telemetry };
+inline constexpr std::array commands{Command::pub, Command::sub, Command::telemetry};
+std::string_view name_of(Command command);  // "pub", "sub", "telemetry"
 
 // --- the table ---------------------------------------------------------------------------------------------
 
@@ -33,8 +38,10 @@ struct OptionRow {
   std::string_view long_name;   // "--host"; empty = none
   std::string_view value;       // what follows it, e.g. "host"; empty = a switch
   std::string_view help;
-  bool pub = true;
-  bool sub = true;
+  unsigned of = ~0u;  // the commands that have it, a bit each
+
+  static constexpr unsigned bit(Command command) { return 1u << static_cast<unsigned>(command); }
+  bool belongs_to(Command command) const { return (of & bit(command)) != 0; }
 };
 std::span<const OptionRow> option_table();
 
@@ -85,6 +92,19 @@ struct SubOptions {
   bool pretty = false;
 };
 
+struct TelemetryOptions {
+  static constexpr std::size_t queue_default = 16'384;
+  CommonOptions common;
+  TelemetryConfig config;
+  std::string source;  // "host", "-" or a path
+  telemetry::RecordFormat format = telemetry::RecordFormat::automatic;
+  double rate_hz = 0;  // 0 = the source's own
+  std::vector<std::pair<std::string, std::string>> attributes;
+  std::chrono::nanoseconds duration{0};  // 0 = no end
+  std::uint64_t count = 0;               // 0 = no end
+  std::chrono::nanoseconds patience{0};  // -W; 0 = for ever
+};
+
 template <typename T>
 struct Parsed {
   std::optional<T> options;  // set when all is well
@@ -96,6 +116,9 @@ struct Parsed {
 using Environment = std::function<std::optional<std::string>(std::string_view name)>;
 Parsed<PubOptions> parse_pub(std::span<const std::string_view> words, const Environment& environment);
 Parsed<SubOptions> parse_sub(std::span<const std::string_view> words, const Environment& environment);
+// Without --source it is standard input, or this machine where that is a terminal.
+Parsed<TelemetryOptions> parse_telemetry(std::span<const std::string_view> words,
+                                         const Environment& environment, bool stdin_is_terminal);
 
 // The configuration of the client; `fallback_id` is the identifier when neither -i nor -I names one,
 // `process_id` what -I appends.

@@ -21,6 +21,10 @@ Parsed<SubOptions> sub(Words words, const Environment& environment = no_environm
   return parse_sub(std::vector<std::string_view>(words), environment);
 }
 
+Parsed<TelemetryOptions> telemetry_of(Words words, bool terminal = false) {
+  return parse_telemetry(std::vector<std::string_view>(words), no_environment, terminal);
+}
+
 // Exactly one of the three outcomes; the error is one line.
 void expect_refused(const std::string& error, bool parsed, std::string_view why) {
   EXPECT_FALSE(parsed);
@@ -201,6 +205,126 @@ TEST(Options, an_unknown_option_gets_a_hint) {
   EXPECT_REFUSED(sub({"-m", "x"}), "belongs to fulmar pub");
   EXPECT_REFUSED(pub({"-rn"}), "unknown option '-rn'");
   EXPECT_REFUSED(pub({""}), "unknown option ''");
+}
+
+TEST(Options, telemetry_needs_no_option_at_all) {
+  const auto parsed = telemetry_of({});
+  ASSERT_TRUE(parsed.options) << parsed.error;
+  const auto& options = *parsed.options;
+  EXPECT_EQ(options.source, "-");
+  EXPECT_EQ(telemetry_of({}, true).options->source, "host") << "nobody types records";
+  EXPECT_EQ(options.config.topic, "v1/devices/me/telemetry");
+  EXPECT_EQ(options.config.qos, QoS::at_least_once);
+  EXPECT_EQ(options.config.queue_capacity, 16'384u);
+  EXPECT_FALSE(options.config.wrapper_sequence);
+  EXPECT_THAT(options.common.urls, ElementsAre("mqtt://localhost:1883"));
+  EXPECT_TRUE(options.config.problems().empty());
+}
+
+TEST(Options, telemetry_takes_all_of_its_own) {
+  const auto parsed = telemetry_of({"--source",
+                                    "in",
+                                    "--format",
+                                    "csv",
+                                    "--rate",
+                                    "0.5",
+                                    "-t",
+                                    "a/b",
+                                    "-q",
+                                    "0",
+                                    "--batch-size",
+                                    "7",
+                                    "--batch-bytes",
+                                    "2000",
+                                    "--batch-interval",
+                                    "0.25",
+                                    "--batch-wrapper",
+                                    "--queue",
+                                    "9",
+                                    "--fields",
+                                    "a,b",
+                                    "--fields",
+                                    "c",
+                                    "--attributes",
+                                    "k=v=w",
+                                    "--attributes",
+                                    "n=",
+                                    "--attributes-topic",
+                                    "x",
+                                    "--duration",
+                                    "1.5",
+                                    "--count",
+                                    "4",
+                                    "-W",
+                                    "2",
+                                    "-u",
+                                    "me",
+                                    "-V",
+                                    "5"});
+  ASSERT_TRUE(parsed.options) << parsed.error;
+  const auto& options = *parsed.options;
+  EXPECT_EQ(options.source, "in");
+  EXPECT_EQ(options.format, telemetry::RecordFormat::csv);
+  EXPECT_EQ(options.rate_hz, 0.5);
+  EXPECT_EQ(options.config.topic, "a/b");
+  EXPECT_EQ(options.config.qos, QoS::at_most_once);
+  EXPECT_EQ(options.config.batch_size, 7u);
+  EXPECT_EQ(options.config.batch_bytes, 2'000u);
+  EXPECT_EQ(options.config.batch_interval.count(), 250);
+  EXPECT_TRUE(options.config.batch_wrapper && options.config.wrapper_sequence);
+  EXPECT_EQ(options.config.queue_capacity, 9u);
+  EXPECT_THAT(options.config.fields, ElementsAre("a", "b", "c"));
+  EXPECT_THAT(options.attributes, ElementsAre(testing::Pair(std::string("k"), std::string("v=w")),
+                                              testing::Pair(std::string("n"), std::string())));
+  EXPECT_EQ(options.config.attributes_topic, "x");
+  EXPECT_EQ(options.duration, std::chrono::milliseconds(1'500));
+  EXPECT_EQ(options.count, 4u);
+  EXPECT_EQ(options.patience, std::chrono::seconds(2));
+  EXPECT_EQ(options.common.username, "me");
+  EXPECT_EQ(options.common.protocol, ProtocolVersion::v5);
+}
+
+TEST(Options, the_url_of_telemetry_may_have_a_topic) {
+  EXPECT_EQ(telemetry_of({"-L", "mqtt://h:2/a/b"}).options->config.topic, "a/b");
+  for (const std::string_view url : {"mqtt://h:2", "mqtt://h:2/"}) {
+    const auto parsed = telemetry_of({"-L", url});
+    ASSERT_TRUE(parsed.options) << parsed.error;
+    EXPECT_EQ(parsed.options->config.topic, "v1/devices/me/telemetry");
+    EXPECT_THAT(parsed.options->common.urls, ElementsAre("mqtt://h:2"));
+  }
+  EXPECT_REFUSED(telemetry_of({"-L", "mqtt://h/a/#"}), "invalid topic 'a/#'");
+}
+
+TEST(Options, telemetry_refuses_what_it_cannot_do) {
+  const std::vector<std::pair<std::vector<std::string_view>, std::string_view>> mistakes{
+      {{"-q", "2"}, "telemetry is sent with 0 or 1"},
+      {{"-t", "a/+"}, "invalid topic"},
+      {{"--format", "xml"}, "expected auto, json or csv"},
+      {{"--rate", "0"}, "expected records per second"},
+      {{"--rate", "nan"}, "expected records per second"},
+      {{"--batch-size", "0"}, "expected 1 to 10000"},
+      {{"--batch-size", "10001"}, "expected 1 to 10000"},
+      {{"--batch-bytes", "999"}, "expected 1000 to 16777216"},
+      {{"--batch-interval", "0.001"}, "expected 0.01 to 3600 seconds"},
+      {{"--queue", "1"}, "expected 2 to 16777216"},
+      {{"--fields", ","}, "--fields names nothing"},
+      {{"--attributes", "x"}, "expected name=value"},
+      {{"--attributes", "=x"}, "expected name=value"},
+      {{"--duration", "0"}, "more than 0"},
+      {{"--count", "0"}, "expected 1 or more"},
+      {{"-W", "-1"}, "more than 0"},
+      {{"--source", ""}, "--source is empty"},
+      {{"--source", "host", "--rate", "5000"}, "0.1 to 1000"},
+      {{"--source", "host", "--format", "csv"}, "not with --source host"},
+      {{"-m", "x"}, "it belongs to fulmar pub"},
+      {{"-C", "1"}, "it belongs to fulmar sub"},
+      {{"data.csv"}, "e.g. --source data.csv"},
+  };
+  for (const auto& [words, why] : mistakes) {
+    SCOPED_TRACE(testing::PrintToString(words));
+    EXPECT_REFUSED(parse_telemetry(words, no_environment, false), why);
+  }
+  EXPECT_REFUSED(pub({"-t", "a", "-n", "--rate", "1"}), "it belongs to fulmar telemetry");
 }
 
 TEST(Options, help_wins_over_what_is_missing) {

@@ -23,6 +23,7 @@
 #include "fulmar/client.hpp"
 #include "fulmar/telemetry.hpp"
 #include "telemetry/host_source.hpp"
+#include "telemetry/line_source.hpp"
 
 namespace fulmar::daemon {
 namespace {
@@ -174,8 +175,7 @@ class App {
         signals_(signals),
         log_(config_, options_.live, screen_.is_terminal()),
         client_(config_.mqtt),
-        telemetry_(client_, with_log(config_.telemetry)),
-        host_(config_.host, [this](const Measurement& m) { telemetry_.record(m); }) {
+        telemetry_(client_, with_log(config_.telemetry)) {
     client_.set_log_sink(log_.sink());
     client_.on_state_change([this](const StateChange& change) {
       watch_.changed(change);
@@ -185,14 +185,22 @@ class App {
   }
 
   int run() {
-    log_.write(spdlog::level::info, fmt::format("fulmard {} sends this machine's measurements at {} Hz to {}",
-                                                options_.version, config_.host.rate_hz, url()));
+    if (const auto opened = open_source(); !opened) {
+      complain(opened.error().message);
+      return exit_failed;
+    }
+    log_.write(spdlog::level::info,
+               fmt::format("fulmard {} sends {} to {}", options_.version,
+                           host_ ? fmt::format("this machine's measurements at {} Hz", config_.host.rate_hz)
+                                 : fmt::format("the records of {}", input_name()),
+                           url()));
     if (options_.loaded.needs_broker)
       log_.write(spdlog::level::info,
                  fmt::format("broker: our own mosquitto (pid {}) on port {}", broker_.pid(), broker_.port()));
     client_.start();
     telemetry_.start();
-    host_.start();
+    if (host_) host_->start();
+    if (lines_) lines_->start();
     loop();
     return stop();
   }
@@ -201,6 +209,39 @@ class App {
   TelemetryConfig with_log(TelemetryConfig config) {
     config.log = log_.sink();
     return config;
+  }
+
+  Result<void> open_source() {
+    if (config_.source == "host") {
+      host_.emplace(config_.host, [this](const Measurement& m) { telemetry_.record(m); });
+      return {};
+    }
+    auto config = config_.lines;
+    config.path = config_.source;
+    config.fifo_stays_open = true;
+    auto lines = telemetry::LineSource::open(
+        std::move(config), {.offer = [this](const Measurement& m) { return telemetry_.offer(m); },
+                            .record = [this](const Measurement& m) { telemetry_.record(m); },
+                            .bad_line =
+                                [this](const telemetry::BadLine& bad) {
+                                  log_.write(spdlog::level::warn,
+                                             fmt::format("{} line {}: {}", input_name(), bad.line, bad.what));
+                                },
+                            .ended = [this] { input_ended_.store(true, std::memory_order_release); }});
+    if (!lines) return std::unexpected(lines.error());
+    lines_ = std::move(*lines);
+    return {};
+  }
+
+  std::string input_name() const { return config_.source == "-" ? "standard input" : config_.source; }
+
+  // The daemon stays: a service that ended with its input would be started again and send all of it twice.
+  void tell_end_of_input() {
+    if (!input_ended_.load(std::memory_order_acquire) || std::exchange(end_told_, true)) return;
+    const auto stats = lines_->stats();
+    if (stats.failure) return log_.write(spdlog::level::err, stats.failure->message);
+    log_.write(spdlog::level::info, fmt::format("{} has ended after {} records and {} bad lines",
+                                                input_name(), stats.records, stats.bad_lines));
   }
 
   std::string url() const {
@@ -217,6 +258,7 @@ class App {
       ::poll(&stop, 1, static_cast<int>(std::chrono::milliseconds(frame_interval).count()));
       const auto now = Clock::now();
       if (const auto event = broker_.supervise(now)) log_.write(spdlog::level::warn, "broker: " + *event);
+      tell_end_of_input();
       const TelemetryStats stats = telemetry_.stats();
       rates_.add(now, stats.recorded, stats.batches_sent);
       if (options_.live && screen_.is_terminal()) {
@@ -242,7 +284,8 @@ class App {
     s.telemetry = stats;
     s.client = client_.metrics();
     s.outbox_bytes_max = config_.mqtt.outbox_bytes;
-    s.host = host_.stats();
+    if (host_) s.host = host_->stats();
+    if (lines_) s.input = {.path = config_.source, .stats = lines_->stats()};
     s.records_per_s = rates_.records_per_s();
     s.batches_per_s = rates_.batches_per_s();
     s.events = log_.recent();
@@ -252,18 +295,20 @@ class App {
   int stop() {
     const bool connected = client_.connected();
     const StateChange last = client_.last_change();
-    host_.stop();
+    if (host_) host_->stop();
+    if (lines_) lines_->stop();
     telemetry_.stop(connected ? drain_patience : drain_patience_offline);
     client_.shutdown(connected ? shutdown_patience : drain_patience_offline);
     broker_.stop();
     const TelemetryStats stats = telemetry_.stats();
-    const auto period = host_.stats().period;
+    const auto host = host_ ? host_->stats() : telemetry::HostSource::Stats{};
+    const auto& period = host.period;
     std::string text = render_totals(stats) + "\n";
     if (period.count)
       text += fmt::format("sampling period p50 {}, p99.9 {}, max {}, target {}\n", show_duration(period.p50),
                           show_duration(period.p999), show_duration(period.max),
                           show_duration(std::chrono::round<std::chrono::nanoseconds>(
-                              std::chrono::duration<double>(host_.stats().target_s))));
+                              std::chrono::duration<double>(host.target_s))));
     if (stats.dropped.undelivered)
       text += fmt::format("{} records were lost with this process: the broker had not acknowledged them\n",
                           stats.dropped.undelivered);
@@ -287,7 +332,10 @@ class App {
   bool output_open_ = true;
   Client client_;
   Telemetry telemetry_;
-  telemetry::HostSource host_;
+  std::optional<telemetry::HostSource> host_;  // one of these two
+  std::unique_ptr<telemetry::LineSource> lines_;
+  std::atomic<bool> input_ended_{false};
+  bool end_told_ = false;
 };
 
 }  // namespace

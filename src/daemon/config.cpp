@@ -233,8 +233,9 @@ class Loader {
     for (const std::string& text : config_.telemetry.problems()) problem("[telemetry] " + text);
     if (!config_.telemetry_enabled)
       problem("nothing to do: set telemetry.enabled = true (or give --live)");
-    else if (!config_.host_enabled)
-      problem("nothing to do: telemetry has no source; set telemetry.host.enabled = true");
+    else if (config_.source == "host" && !config_.host_enabled)
+      problem(
+          "nothing to do: telemetry has no source; set telemetry.host.enabled = true or telemetry.source");
   }
 
   std::string effective() const {

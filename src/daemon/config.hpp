@@ -20,6 +20,7 @@
 #include "fulmar/client_config.hpp"
 #include "fulmar/telemetry.hpp"
 #include "telemetry/host_source.hpp"
+#include "telemetry/line_source.hpp"
 
 namespace fulmar::daemon {
 
@@ -32,8 +33,10 @@ struct DaemonConfig {
   TelemetryConfig telemetry;
   bool host_enabled = true;
   telemetry::HostSource::Config host;
-  std::string log_level = "info";  // trace, debug, info, warning, error, off
-  std::string log_file{};          // empty = standard error
+  std::string source = "host";            // "host", or what `lines` reads: "-" or a path
+  telemetry::LineSource::Config lines{};  // without its path
+  std::string log_level = "info";         // trace, debug, info, warning, error, off
+  std::string log_file{};                 // empty = standard error
 };
 
 struct ConfigSources {

@@ -198,6 +198,8 @@ void add_telemetry_keys(Table& t) {
   t.integer("telemetry.batch_bytes", 1'000, 16 << 20, FULMAR_AT(telemetry.batch_bytes));
   t.seconds("telemetry.batch_interval_s", 0.01, 3600, FULMAR_AT(telemetry.batch_interval));
   t.boolean("telemetry.batch_wrapper", FULMAR_AT(telemetry.batch_wrapper));
+  t.boolean("telemetry.wrapper_sequence", FULMAR_AT(telemetry.wrapper_sequence));
+  t.text("telemetry.batch_property", "a text; empty = none", FULMAR_AT(telemetry.batch_property), anything);
   t.add(
       "telemetry.telemetry_fields", Kind::list, "a list of names",
       [](Config& c, const Value& v) {
@@ -205,6 +207,8 @@ void add_telemetry_keys(Table& t) {
         return std::ranges::none_of(c.telemetry.fields, &std::string::empty);
       },
       [](const Config& c) { return Value(c.telemetry.fields); });
+  t.text("telemetry.source", "\"host\", \"-\" (standard input) or the path of a file or FIFO",
+         FULMAR_AT(source), not_empty);
   t.boolean("telemetry.host.enabled", FULMAR_AT(host_enabled));
   t.add(
       "telemetry.host.rate_hz", Kind::number, "a number from 0.1 to 1000",
@@ -213,6 +217,23 @@ void add_telemetry_keys(Table& t) {
         return c.host.rate_hz >= 0.1 && c.host.rate_hz <= 1000;
       },
       [](const Config& c) { return Value(c.host.rate_hz); });
+  t.add(
+      "telemetry.lines.format", Kind::text, "\"auto\", \"json\" or \"csv\"",
+      [](Config& c, const Value& v) {
+        const auto format = telemetry::record_format_of(std::get<std::string>(v));
+        c.lines.format = format.value_or(c.lines.format);
+        return format.has_value();
+      },
+      [](const Config& c) { return Value(std::string(telemetry::to_string(c.lines.format))); });
+  t.add(
+      "telemetry.lines.rate_hz", Kind::number,
+      "a number from 0.001 to 10000000, or 0 for as fast as they are taken",
+      [](Config& c, const Value& v) {
+        c.lines.rate_hz = std::get<double>(v);
+        return c.lines.rate_hz == 0 ||
+               (c.lines.rate_hz >= 0.001 && c.lines.rate_hz <= telemetry::LineSource::rate_hz_max);
+      },
+      [](const Config& c) { return Value(c.lines.rate_hz); });
 }
 
 void add_log_keys(Table& t) {

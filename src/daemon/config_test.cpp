@@ -14,6 +14,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
+using testing::UnorderedElementsAre;
 namespace fs = std::filesystem;
 
 class Config : public testing::Test {
@@ -73,8 +74,15 @@ batch_size = 200
 batch_bytes = 2000
 batch_interval_s = 0.25
 telemetry_fields = ["cpu_pct", "load_1m"]
+batch_wrapper = true
+wrapper_sequence = true
+batch_property = "seq"
+source = "${PIPE:/run/in}"
 [telemetry.host]
 rate_hz = 50
+[telemetry.lines]
+format = "csv"
+rate_hz = 1000
 [log]
 level = "debug"
 file = "/tmp/x.log"
@@ -96,6 +104,12 @@ file = "/tmp/x.log"
   EXPECT_EQ(c.telemetry.batch_bytes, 2000u);
   EXPECT_EQ(c.telemetry.batch_interval.count(), 250);
   EXPECT_THAT(c.telemetry.fields, ElementsAre("cpu_pct", "load_1m"));
+  EXPECT_TRUE(c.telemetry.batch_wrapper);
+  EXPECT_TRUE(c.telemetry.wrapper_sequence);
+  EXPECT_EQ(c.telemetry.batch_property, "seq");
+  EXPECT_EQ(c.source, "/run/in");
+  EXPECT_EQ(c.lines.format, telemetry::RecordFormat::csv);
+  EXPECT_EQ(c.lines.rate_hz, 1000);
   EXPECT_EQ(c.host.rate_hz, 50);
   EXPECT_EQ(c.log_level, "debug");
   EXPECT_EQ(c.log_file, "/tmp/x.log");
@@ -229,6 +243,38 @@ TEST_F(Config, without_a_url_it_needs_a_broker_of_its_own_or_says_what_to_do) {
   sources.environment = {{"MQTT_URL", "mqtt://h"}};
   EXPECT_FALSE(load_config(sources)->needs_broker);
   EXPECT_THAT(problems({}), testing::Contains(AllOf(HasSubstr("mqtt.url is not set"), HasSubstr("--live"))));
+}
+
+TEST_F(Config, refuses_what_the_line_source_cannot_do) {
+  EXPECT_THAT(problems(file(std::string(minimal) + "source = \"\"\n[telemetry.lines]\nformat = \"xml\"\n"
+                                                   "rate_hz = -1\n")),
+              UnorderedElementsAre(HasSubstr("telemetry.source = \"\""),
+                                   HasSubstr("expected \"auto\", \"json\" or \"csv\""),
+                                   HasSubstr("telemetry.lines.rate_hz = -1")));
+  EXPECT_THAT(problems(file(std::string(minimal) + "wrapper_sequence = true\n")),
+              ElementsAre(HasSubstr("wrapper_sequence needs batch_wrapper")));
+}
+
+TEST_F(Config, substitutes_variables_in_every_text_and_list) {
+  auto sources = file(
+      "[mqtt]\nurl = [\"mqtt://${H}\", \"mqtt://${H2:spare}\"]\nclient_id = \"${H}-x\"\nusername = \"${H}\"\n"
+      "password = \"${H}\"\nprotocol = \"${V:5}\"\n[telemetry]\nenabled = true\ntopic = \"${H}/t\"\n"
+      "attributes_topic = \"${H}/a\"\nbatch_property = \"${H}\"\nsource = \"${H}\"\n"
+      "telemetry_fields = [\"${H}\", \"b\"]\n[telemetry.lines]\nformat = \"${F:json}\"\n[log]\nfile = "
+      "\"/${H}\"\n");
+  sources.environment = {{"H", "one"}};
+  const auto c = good(sources);
+  EXPECT_THAT(c.mqtt.urls, ElementsAre("mqtt://one", "mqtt://spare"));
+  EXPECT_EQ(c.mqtt.client_id, "one-x");
+  EXPECT_EQ(c.mqtt.username, "one");
+  EXPECT_EQ(c.mqtt.password, "one");
+  EXPECT_EQ(c.telemetry.topic, "one/t");
+  EXPECT_EQ(c.telemetry.attributes_topic, "one/a");
+  EXPECT_EQ(c.telemetry.batch_property, "one");
+  EXPECT_EQ(c.source, "one");
+  EXPECT_THAT(c.telemetry.fields, ElementsAre("one", "b"));
+  EXPECT_EQ(c.lines.format, telemetry::RecordFormat::json);
+  EXPECT_EQ(c.log_file, "/one");
 }
 
 TEST_F(Config, has_nothing_to_do_without_telemetry) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <chrono>
@@ -259,6 +260,29 @@ TEST_F(Fulmard, a_second_signal_ends_it_at_once_and_leaves_no_directory) {
   EXPECT_TRUE(eventually([&] { return ::kill(static_cast<pid_t>(std::stol(broker_pid)), 0) != 0; }));
   ::unsetenv("TMPDIR");
   EXPECT_EQ(std::ranges::distance(std::filesystem::directory_iterator(folder_.path())), 1);
+}
+
+TEST_F(Fulmard, sends_what_programs_write_into_a_fifo_and_stays_when_they_go) {
+  test::Broker broker;
+  const auto fifo = folder_ / "in";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  start({"--live", "--url", broker.url(), "--set", "telemetry.source=" + fifo.string(), "--set",
+         "telemetry.lines.format=json", "--set", "telemetry.batch_interval_s=0.05"});
+  ASSERT_TRUE(said("sends the records of " + fifo.string())) << output();
+  std::ofstream(fifo) << "{\"ts\":1,\"a\":1}\nnonsense\n";
+  ASSERT_TRUE(said("line 2: not JSON")) << output();
+  std::ofstream(fifo) << "{\"ts\":2,\"a\":1}\n";
+  ASSERT_TRUE(said("recorded 2, acknowledged 2,")) << output();
+  EXPECT_EQ(stop().first, 0) << output();
+  EXPECT_EQ(totals().recorded, 2u);
+  EXPECT_EQ(totals().acknowledged, 2u);
+}
+
+TEST_F(Fulmard, cannot_run_without_the_input_it_was_given) {
+  EXPECT_EQ(run({"--url", "mqtt://127.0.0.1:1", "--set", "telemetry.enabled=true", "--set",
+                 "telemetry.source=/nonexistent"}),
+            1);
+  EXPECT_EQ(output(), "fulmard: cannot read records from '/nonexistent': No such file or directory\n");
 }
 
 }  // namespace

@@ -40,6 +40,24 @@ std::string dropped_text(const TelemetryStats::Dropped& d) {
   return reasons.empty() ? fmt::format("{}", d.total()) : fmt::format("{} ({})", d.total(), reasons);
 }
 
+std::string waiting_text(const TelemetryStats& t) {
+  if (t.oldest_unsent_age < std::chrono::seconds(2))
+    return fmt::format("{}", t.waiting);  // a batch on its way
+  return fmt::format("{} (the oldest for {})", t.waiting, show_duration(t.oldest_unsent_age));
+}
+
+std::string cost_text(std::uint64_t ns) { return show_duration(std::chrono::nanoseconds(ns)); }
+
+std::string input_text(const StatusSnapshot::Input& input) {
+  const auto& s = input.stats;
+  std::string text = input.path == "-" ? "standard input" : input.path;
+  if (s.bytes_total > 0)
+    text +=
+        fmt::format("   {:.0f}%", 100 * static_cast<double>(s.bytes) / static_cast<double>(s.bytes_total));
+  text += fmt::format("   line {}   bad lines {}", s.lines, s.bad_lines);
+  return text + (s.failure ? "   failed" : s.ended ? "   at its end" : "");
+}
+
 // Rates people can read: 10.0, 1234.
 std::string rate(double per_s) {
   return per_s < 100 ? fmt::format("{:.1f}", per_s) : fmt::format("{:.0f}", per_s);
@@ -105,7 +123,7 @@ std::vector<std::string> render_screen(const StatusSnapshot& s, std::size_t colu
   line("connection", fmt::format("{} (for {})", connection_text(s), uptime_text(s.since)));
   line("records",
        fmt::format("{}/s   recorded {}   acknowledged {}   waiting {}   dropped {}", rate(s.records_per_s),
-                   t.recorded, t.messages_sent, t.waiting, dropped_text(t.dropped)));
+                   t.recorded, t.messages_sent, waiting_text(t), dropped_text(t.dropped)));
   line("batches",
        fmt::format("{}/s   acknowledged {}   refused {}", rate(s.batches_per_s), t.batches_sent, t.errors));
   line("queue", fmt::format("{} of {} records{}", t.queue_size, t.queue_max,
@@ -113,10 +131,19 @@ std::vector<std::string> render_screen(const StatusSnapshot& s, std::size_t colu
   line("outbox",
        fmt::format("{} batches, {} of {}   in flight {}", s.client.outbox_messages,
                    show_bytes(s.client.outbox_bytes), show_bytes(s.outbox_bytes_max), s.client.in_flight));
-  line("sampling",
-       fmt::format("target {}   p50 {}   p99.9 {}   max {}   missed {}",
-                   show_duration(std::chrono::nanoseconds(std::llround(s.host.target_s * 1e9))),
-                   show_duration(p.p50), show_duration(p.p999), show_duration(p.max), s.host.missed));
+  if (t.offline_stored || t.offline_count)
+    line("on disk", fmt::format("{} messages   stored {}   sent {}   {}", t.offline_count, t.offline_stored,
+                                t.offline_sent, t.offline_file));
+  if (s.input)
+    line("input", input_text(*s.input));
+  else
+    line("sampling",
+         fmt::format("target {}   p50 {}   p99.9 {}   max {}   missed {}",
+                     show_duration(std::chrono::nanoseconds(std::llround(s.host.target_s * 1e9))),
+                     show_duration(p.p50), show_duration(p.p999), show_duration(p.max), s.host.missed));
+  if (const auto& cost = t.enqueue_ns; cost.count() > 0)
+    line("record()", fmt::format("p50 <= {}   p99.9 <= {}   ({} calls timed)", cost_text(cost.quantile(0.5)),
+                                 cost_text(cost.quantile(0.999)), cost.count()));
   line("last batch", t.last_batch.empty() ? std::string("none yet")
                                           : fmt::format("{} records, {}: {}", t.last_batch_records,
                                                         show_bytes(t.last_batch_bytes), t.last_batch));
@@ -132,14 +159,17 @@ std::vector<std::string> render_screen(const StatusSnapshot& s, std::size_t colu
 
 std::string render_line(const StatusSnapshot& s) {
   const TelemetryStats& t = s.telemetry;
+  const std::string source =
+      s.input ? "input " + input_text(*s.input)
+              : fmt::format("period p50 {} p99.9 {} max {} (target {})", show_duration(s.host.period.p50),
+                            show_duration(s.host.period.p999), show_duration(s.host.period.max),
+                            show_duration(std::chrono::nanoseconds(std::llround(s.host.target_s * 1e9))));
   return fmt::format(
       "{}; {} records/s, {} batches/s; recorded {}, acknowledged {}, waiting {}, dropped {}; "
-      "queue {}/{}, outbox {}/{}, in flight {}; period p50 {} p99.9 {} max {} (target {}); last batch {}",
+      "queue {}/{}, outbox {}/{}, in flight {}; {}; last batch {}",
       to_string(s.state), rate(s.records_per_s), rate(s.batches_per_s), t.recorded, t.messages_sent,
-      t.waiting, t.dropped.total(), t.queue_size, t.queue_max, show_bytes(s.client.outbox_bytes),
-      show_bytes(s.outbox_bytes_max), s.client.in_flight, show_duration(s.host.period.p50),
-      show_duration(s.host.period.p999), show_duration(s.host.period.max),
-      show_duration(std::chrono::nanoseconds(std::llround(s.host.target_s * 1e9))),
+      waiting_text(t), t.dropped.total(), t.queue_size, t.queue_max, show_bytes(s.client.outbox_bytes),
+      show_bytes(s.outbox_bytes_max), s.client.in_flight, source,
       t.last_batch.empty()
           ? "none"
           : fmt::format("{} records, {}", t.last_batch_records, show_bytes(t.last_batch_bytes)));

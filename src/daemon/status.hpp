@@ -13,6 +13,7 @@
 #include "fulmar/client.hpp"
 #include "fulmar/telemetry.hpp"
 #include "telemetry/host_source.hpp"
+#include "telemetry/line_source.hpp"
 
 namespace fulmar::daemon {
 
@@ -32,6 +33,11 @@ struct StatusSnapshot {
   Metrics client{};
   std::uint64_t outbox_bytes_max = 0;
   telemetry::HostSource::Stats host{};
+  struct Input {
+    std::string path;
+    telemetry::LineSource::Stats stats{};
+  };
+  std::optional<Input> input{};  // what the records come from instead of this machine
   double records_per_s = 0;
   double batches_per_s = 0;
   std::vector<std::string> events{};  // the latest ones, oldest first

@@ -65,6 +65,34 @@ TEST(StatusScreen, says_everything_there_is_to_know) {
     EXPECT_THAT(all, HasSubstr(text));
 }
 
+TEST(StatusScreen, shows_the_input_in_place_of_the_sampling) {
+  auto s = example();
+  s.input = StatusSnapshot::Input{
+      .path = "/run/in",
+      .stats = {.records = 3, .lines = 5, .bad_lines = 2, .bytes = 50, .bytes_total = 200, .ended = true}};
+  const auto lines = render_screen(s, 200, 50);
+  EXPECT_THAT(lines, Contains(HasSubstr("/run/in   25%   line 5   bad lines 2   at its end")));
+  EXPECT_THAT(lines, Not(Contains(StartsWith("sampling"))));
+  EXPECT_THAT(render_line(s), HasSubstr("input /run/in"));
+}
+
+TEST(StatusScreen, says_how_long_records_have_waited_what_record_costs_and_what_is_on_disk) {
+  auto s = example();
+  EXPECT_THAT(render_screen(s, 200, 50), Not(Contains(StartsWith("on disk"))));
+  EXPECT_THAT(render_screen(s, 200, 50), Not(Contains(HasSubstr("oldest"))));
+  s.telemetry.oldest_unsent_age = 12'300ms;
+  s.telemetry.enqueue_ns.counts[6] = 999;
+  s.telemetry.enqueue_ns.counts[10] = 2;
+  s.telemetry.offline_stored = 9;
+  s.telemetry.offline_sent = 4;
+  s.telemetry.offline_count = 5;
+  s.telemetry.offline_file = "/var/spool/x";
+  const auto lines = render_screen(s, 200, 50);
+  EXPECT_THAT(lines, Contains(HasSubstr("waiting 30 (the oldest for 12.3 s)")));
+  EXPECT_THAT(lines, Contains(HasSubstr("p50 <= 64.0 ns   p99.9 <= 1.02 us   (1001 calls timed)")));
+  EXPECT_THAT(lines, Contains(HasSubstr("5 messages   stored 9   sent 4   /var/spool/x")));
+}
+
 TEST(StatusScreen, fits_any_terminal) {
   for (const std::size_t columns : {1u, 10u, 40u, 80u})
     for (const std::size_t rows : {1u, 5u, 50u}) {

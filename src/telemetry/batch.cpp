@@ -11,7 +11,9 @@ using Kind = MeasurementValue::Kind;
 
 constexpr std::string_view wrapper_open = "{\"items\":";
 constexpr std::string_view wrapper_middle = ",\"count\":";
-constexpr std::size_t wrapper_close_max = wrapper_middle.size() + 20 + 1;  // digits and a brace
+constexpr std::string_view wrapper_run = ",\"run\":";
+constexpr std::string_view wrapper_batch = ",\"batch\":";
+constexpr std::size_t digits_max = 20;
 
 class ThingsBoard final : public BatchFormat {
  public:
@@ -70,11 +72,17 @@ MeasurementView without_invalid_json(MeasurementView record, Measurement& scratc
   return {scratch.ts_ms(), scratch.encoded()};
 }
 
-BatchBuilder::BatchBuilder(const TelemetryConfig& config)
+BatchBuilder::BatchBuilder(const TelemetryConfig& config, std::string run_id)
     : format_(config.format ? config.format : thingsboard_format()),
       batch_size_(config.batch_size),
       batch_bytes_(config.batch_bytes),
-      wrapper_(config.batch_wrapper) {
+      wrapper_(config.batch_wrapper),
+      wrapper_sequence_(config.batch_wrapper && config.wrapper_sequence),
+      run_id_(std::move(run_id)),
+      close_max_(format_->framing().close.size() + (wrapper_ ? wrapper_middle.size() + digits_max + 1 : 0) +
+                 (wrapper_sequence_
+                      ? wrapper_run.size() + run_id_.size() + 2 + wrapper_batch.size() + digits_max
+                      : 0)) {
   for (const std::string& name : config.fields) fields_.push_back({.name = name});
   std::ranges::sort(fields_, {}, &Field::name);
   payload_.reserve(batch_bytes_ + batch_bytes_ / 8);
@@ -113,9 +121,7 @@ BatchBuilder::Added BatchBuilder::add(MeasurementView record) {
   if (count_ == 0 && wrapper_) payload_ += wrapper_open;
   payload_ += count_ == 0 ? format_->framing().open : format_->framing().separator;
   format_->append(payload_, values);
-  const std::size_t closed =
-      payload_.size() + format_->framing().close.size() + (wrapper_ ? wrapper_close_max : 0);
-  if (closed > batch_bytes_ && count_ > 0) {
+  if (payload_.size() + close_max_ > batch_bytes_ && count_ > 0) {
     payload_.resize(before);
     invalid_values_ = invalid_before;  // the record comes again
     return Added::full;
@@ -124,13 +130,19 @@ BatchBuilder::Added BatchBuilder::add(MeasurementView record) {
   return Added::yes;
 }
 
-std::string_view BatchBuilder::finish() {
+std::string_view BatchBuilder::finish(std::uint64_t number) {
   if (finished_) return payload_;
   finished_ = true;
   payload_ += format_->framing().close;
   if (wrapper_) {
     payload_ += wrapper_middle;
     append_json_number(payload_, static_cast<std::int64_t>(count_));
+    if (wrapper_sequence_) {
+      payload_ += wrapper_run;
+      append_json_string(payload_, run_id_);
+      payload_ += wrapper_batch;
+      append_json_number(payload_, static_cast<std::int64_t>(number));
+    }
     payload_ += '}';
   }
   return payload_;

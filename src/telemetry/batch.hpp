@@ -16,7 +16,7 @@ namespace fulmar::telemetry {
 
 class BatchBuilder {
  public:
-  explicit BatchBuilder(const TelemetryConfig& config);
+  BatchBuilder(const TelemetryConfig& config, std::string run_id);
 
   enum class Added : std::uint8_t {
     yes,
@@ -31,7 +31,8 @@ class BatchBuilder {
   std::size_t bytes() const { return payload_.size(); }
 
   // Closes the payload (once: a batch may be offered again); it is valid until reset(), and add() says `full` until then.
-  std::string_view finish();
+  // `number` goes into the wrapper with wrapper_sequence.
+  std::string_view finish(std::uint64_t number);
   void reset();
 
   // Names of the filter that no record has had so far.
@@ -47,6 +48,9 @@ class BatchBuilder {
   const std::size_t batch_size_;
   const std::size_t batch_bytes_;
   const bool wrapper_;
+  const bool wrapper_sequence_;
+  const std::string run_id_;
+  const std::size_t close_max_;  // bytes that finish() adds at most
   struct Field {
     std::string name;
     bool seen = false;

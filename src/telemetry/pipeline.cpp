@@ -3,8 +3,11 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <new>
+
+#include "fulmar/envelope.hpp"
 
 namespace fulmar::telemetry {
 namespace {
@@ -37,8 +40,9 @@ std::string_view beginning(std::string_view text, std::size_t size) {
 Pipeline::Pipeline(Publisher publish, TelemetryConfig config)
     : publish_(std::move(publish)),
       config_(std::move(config)),
+      run_id_(new_ulid()),
       ring_(ring_bytes(config_), config_.queue_capacity),
-      batch_(config_) {}
+      batch_(config_, run_id_) {}
 
 Pipeline::~Pipeline() {
   if (thread_.joinable()) stop(Clock::now());
@@ -46,19 +50,37 @@ Pipeline::~Pipeline() {
 
 // --- producers
 
+// One call in 256 of a thread is timed: two readings of the clock cost as much as the call itself.
 bool Pipeline::record(std::int64_t ts_ms, BytesView values) {
   if (closed_.load(std::memory_order_relaxed)) {
     after_stop_.fetch_add(1, std::memory_order_relaxed);
     return false;
   }
-  std::uint64_t number = 0;
-  std::byte* block = ring_.try_reserve(sizeof(BlockHead) + values.size(), &number);
-  if (!block) {
+  thread_local std::uint8_t calls = 0;
+  const bool timed = ++calls == 0;
+  const auto begin = timed ? Clock::now() : Clock::time_point{};
+  const bool taken = enqueue(ts_ms, values);
+  if (!taken) {
     queue_full_.fetch_add(1, std::memory_order_relaxed);
     if (wake_at_.load(std::memory_order_relaxed) != never)
       bell_.ring();  // full of bytes before it is full of records
-    return false;
   }
+  if (timed) enqueue_ns_.add(static_cast<std::uint64_t>((Clock::now() - begin).count()));
+  return taken;
+}
+
+Telemetry::Offer Pipeline::offer(std::int64_t ts_ms, BytesView values) {
+  if (closed_.load(std::memory_order_relaxed)) return Telemetry::Offer::stopped;
+  if (sizeof(BlockHead) + values.size() > ring_.block_max()) return Telemetry::Offer::too_large;
+  if (enqueue(ts_ms, values)) return Telemetry::Offer::taken;
+  if (wake_at_.load(std::memory_order_relaxed) != never) bell_.ring();
+  return Telemetry::Offer::queue_full;
+}
+
+bool Pipeline::enqueue(std::int64_t ts_ms, BytesView values) {
+  std::uint64_t number = 0;
+  std::byte* block = ring_.try_reserve(sizeof(BlockHead) + values.size(), &number);
+  if (!block) return false;
   new (block) BlockHead{ts_ms ? ts_ms : wall_clock_ms(), static_cast<std::uint32_t>(values.size()), false};
   if (!values.empty()) std::memcpy(block + sizeof(BlockHead), values.data(), values.size());
   ring_.commit(block, sizeof(BlockHead) + values.size());
@@ -92,7 +114,7 @@ bool Pipeline::flush(Clock::time_point deadline) {
   if (barriers_met_ < barrier) return false;
   const std::uint64_t last = last_batch_number_;
   return changed_.wait_until(lock, deadline,
-                             [&] { return outstanding_.empty() || *outstanding_.begin() > last; });
+                             [&] { return outstanding_.empty() || outstanding_.begin()->first > last; });
 }
 
 TelemetryStats Pipeline::stop(Clock::time_point deadline) {
@@ -111,6 +133,7 @@ TelemetryStats Pipeline::stop(Clock::time_point deadline) {
   if (thread_.joinable()) thread_.join();
   undelivered_.fetch_add(batch_.count(), std::memory_order_relaxed);
   batch_.reset();
+  batch_since_.store(0, std::memory_order_relaxed);
   stopped_.store(true, std::memory_order_release);
   return stats();
 }
@@ -147,7 +170,15 @@ TelemetryStats Pipeline::stats() const {
   s.waiting = s.recorded - s.messages_sent - s.dropped.total();
   s.queue_max = config_.queue_capacity;
   s.blocked = blocked_.load(order);
+  s.enqueue_ns = enqueue_ns_.snapshot();
+  s.batch_records = batch_records_.snapshot();
+  s.run_id = run_id_;
+  const Clock::rep open = batch_since_.load(std::memory_order_relaxed);
   const std::lock_guard lock(mutex_);
+  Clock::rep oldest = outstanding_.empty() ? open : outstanding_.begin()->second;
+  if (oldest != 0)
+    s.oldest_unsent_age = std::max({}, std::chrono::floor<std::chrono::milliseconds>(
+                                           Clock::now().time_since_epoch() - Clock::duration(oldest)));
   s.running = thread_.joinable() && !sender_done_;
   s.last_batch = last_batch_;
   s.last_batch_records = last_batch_records_;
@@ -218,7 +249,11 @@ bool Pipeline::take_block() {
     case BatchBuilder::Added::full: return hand_over();  // the record stays for the next batch
     case BatchBuilder::Added::empty: empty_.fetch_add(1, std::memory_order_release); break;
     case BatchBuilder::Added::yes:
-      if (batch_.count() == 1) batch_due_ = Clock::now() + config_.batch_interval;
+      if (batch_.count() == 1) {
+        const auto now = Clock::now();
+        batch_due_ = now + config_.batch_interval;
+        batch_since_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+      }
       record_bytes_ += (static_cast<double>(batch_.bytes() - before) - record_bytes_) / 16;
       break;
   }
@@ -231,19 +266,18 @@ bool Pipeline::take_block() {
 
 bool Pipeline::hand_over() {
   const std::uint64_t records = batch_.count();
-  const std::string_view payload = batch_.finish();
-  std::uint64_t number = 0;
+  const std::uint64_t number = last_batch_number_ + 1;  // the same until the batch has gone
+  const std::string_view payload = batch_.finish(number);
   {
     const std::lock_guard lock(mutex_);
-    number = last_batch_number_ + 1;
-    outstanding_.insert(number);  // its outcome may arrive before publish_ returns
+    // Its outcome may arrive before the client has answered.
+    outstanding_.emplace(number, batch_since_.load(std::memory_order_relaxed));
   }
-  const auto accepted = publish_(
-      config_.topic, as_bytes(payload), {.qos = config_.qos},
-      [self = shared_from_this(), number, records](const Delivery& d) { self->settle(number, records, d); });
+  const auto accepted = offer_batch(payload, number);
   if (accepted) {
     handed_records_.fetch_add(records, std::memory_order_release);
     handed_batches_.fetch_add(1, std::memory_order_release);
+    batch_records_.add(records);
     const std::lock_guard lock(mutex_);
     last_batch_number_ = number;
     last_batch_ = beginning(payload, last_batch_shown);
@@ -262,11 +296,35 @@ bool Pipeline::hand_over() {
                                  "); records wait in the queue of " + std::to_string(config_.queue_capacity));
     return false;
   }
-  if (!accepted) give_up_batch(accepted.error());
+  if (!accepted) {
+    give_up_batch(accepted.error());
+    const std::lock_guard lock(mutex_);
+    last_batch_number_ = number;  // a gap for whoever looks at the numbers
+  }
   if (blocked_.exchange(false, std::memory_order_relaxed))
     log(LogLevel::info, "the client takes batches again");
   batch_.reset();
+  batch_since_.store(0, std::memory_order_relaxed);
   return true;
+}
+
+// With the sequence where it can be sent: the client says no once it knows that the connection speaks 3.1.1.
+Result<MessageId> Pipeline::offer_batch(std::string_view payload, std::uint64_t number) {
+  const auto handler = [&] {
+    return [self = shared_from_this(), number, records = batch_.count()](const Delivery& d) {
+      self->settle(number, records, d);
+    };
+  };
+  PublishOptions options{.qos = config_.qos};
+  if (!config_.batch_property.empty()) {
+    const std::string sequence = run_id_ + '/' + std::to_string(number);
+    const std::array properties{UserProperty{config_.batch_property, sequence}};
+    options.user_properties = properties;
+    auto accepted = publish_(config_.topic, as_bytes(payload), options, handler());
+    if (accepted || accepted.error().code != Errc::not_supported_by_server) return accepted;
+    options.user_properties = {};
+  }
+  return publish_(config_.topic, as_bytes(payload), options, handler());
 }
 
 void Pipeline::give_up_batch(const Error& error) {
@@ -315,7 +373,7 @@ void Pipeline::warn_of_missing_fields() {
   if (missing.empty() || taken_.load(std::memory_order_relaxed) == 0) return;
   std::string names;
   for (const std::string_view name : missing) names.append(names.empty() ? "" : ", ").append(name);
-  log(LogLevel::warning, "telemetry_fields names values that no record has: " + names);
+  log(LogLevel::warning, "the field filter names values that no record has: " + names);
 }
 
 void Pipeline::log(LogLevel level, std::string_view text) const {

@@ -12,9 +12,9 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <thread>
 
@@ -22,13 +22,15 @@
 #include "outbox/doorbell.hpp"
 #include "outbox/ring.hpp"
 #include "telemetry/batch.hpp"
+#include "telemetry/shared_histogram.hpp"
 
 namespace fulmar::telemetry {
 
 class Pipeline : public std::enable_shared_from_this<Pipeline> {
  public:
   using Clock = std::chrono::steady_clock;
-  // Errc::outbox_full = try again later; any other error is final for this payload.
+  // Errc::outbox_full = try again later; not_supported_by_server = perhaps without the user property; any other error is
+  // final for this payload.
   using Publisher = std::function<Result<MessageId>(std::string_view topic, BytesView payload,
                                                     const PublishOptions& options, DeliveryHandler handler)>;
 
@@ -36,6 +38,7 @@ class Pipeline : public std::enable_shared_from_this<Pipeline> {
   ~Pipeline();
 
   bool record(std::int64_t ts_ms, BytesView values);
+  Telemetry::Offer offer(std::int64_t ts_ms, BytesView values);  // without an entry in the books unless taken
   void start();
   bool flush(Clock::time_point deadline);
   TelemetryStats stop(Clock::time_point deadline);
@@ -51,12 +54,15 @@ class Pipeline : public std::enable_shared_from_this<Pipeline> {
   static_assert(sizeof(BlockHead) == 16);
   static constexpr std::uint64_t never = ~std::uint64_t{0};
 
+  bool enqueue(std::int64_t ts_ms, BytesView values);  // false: no room
+
   // --- sender thread
   void run();
   bool work();        // takes and sends what can be taken and sent; false: nothing more to do now
   bool take_block();  // the oldest block of the queue; false: it stays, the batch must go first and cannot
   bool hand_over();   // the open batch to the client; false: no room there, the batch is kept
   void sleep();
+  Result<MessageId> offer_batch(std::string_view payload, std::uint64_t number);
   void give_up_batch(const Error& error);
   std::uint64_t records_until_wake() const;
   void warn_of_missing_fields();
@@ -69,6 +75,7 @@ class Pipeline : public std::enable_shared_from_this<Pipeline> {
 
   const Publisher publish_;
   const TelemetryConfig config_;
+  const std::string run_id_;
   outbox::Ring ring_;
   outbox::Doorbell bell_;
   std::thread thread_;
@@ -88,11 +95,13 @@ class Pipeline : public std::enable_shared_from_this<Pipeline> {
   std::atomic<std::uint64_t> sent_records_{0}, sent_batches_{0};
   std::atomic<std::uint64_t> refused_records_{0}, refused_batches_{0};
   std::atomic<std::uint64_t> undelivered_{0}, empty_{0}, invalid_values_{0};
-  std::atomic<bool> blocked_{false};      // the client had no room
-  std::atomic<bool> client_gone_{false};  // the client was shut down
-  std::atomic<bool> stopping_{false};     // leave when everything is handed over
-  std::atomic<bool> abandon_{false};      // leave now
-  std::atomic<bool> stopped_{false};      // what is still in the ring stays there
+  SharedHistogram enqueue_ns_, batch_records_;
+  std::atomic<Clock::rep> batch_since_{0};  // when the open batch got its first record; 0 = there is none
+  std::atomic<bool> blocked_{false};        // the client had no room
+  std::atomic<bool> client_gone_{false};    // the client was shut down
+  std::atomic<bool> stopping_{false};       // leave when everything is handed over
+  std::atomic<bool> abandon_{false};        // leave now
+  std::atomic<bool> stopped_{false};        // what is still in the ring stays there
 
   // The sender's own; of stop()'s once the sender has ended.
   BatchBuilder batch_;
@@ -104,8 +113,9 @@ class Pipeline : public std::enable_shared_from_this<Pipeline> {
   std::mutex stop_mutex_;     // one stop() at a time
   mutable std::mutex mutex_;  // never taken by record()
   std::condition_variable changed_;
-  std::uint64_t last_batch_number_ = 0;
-  std::set<std::uint64_t> outstanding_;  // numbers of the batches without an outcome
+  std::uint64_t last_batch_number_ = 0;  // written by the sender only
+  // Batches without an outcome, by number: since when they have been built.
+  std::map<std::uint64_t, Clock::rep> outstanding_;
   std::uint64_t barriers_issued_ = 0;
   std::uint64_t barriers_met_ = 0;  // the highest that the sender has come across
   bool sender_done_ = false;

@@ -18,29 +18,36 @@ constexpr auto patience = 20s;
 // A client that is told what to do: takes batches, has no room, refuses; settles at once or when told to.
 class FakeClient {
  public:
-  enum class Answer { take_and_acknowledge, take, no_room, refuse, gone };
+  enum class Answer { take_and_acknowledge, take, no_room, refuse, gone, take_without_properties };
 
   Pipeline::Publisher publisher() {
-    return [this](std::string_view, BytesView payload, const PublishOptions&, DeliveryHandler handler) {
-      std::unique_lock lock(mutex_);
-      ++calls_;
-      called_.notify_all();
-      switch (answer_) {
-        case Answer::no_room: return Result<MessageId>(fail(Errc::outbox_full, "outbox full"));
-        case Answer::refuse: return Result<MessageId>(fail(Errc::payload_too_large, "payload too large"));
-        case Answer::gone: return Result<MessageId>(fail(Errc::shutting_down, "shut down"));
-        default: break;
-      }
-      batches_.emplace_back(as_text(payload));
-      called_.notify_all();
-      if (answer_ == Answer::take) {
-        handlers_.push_back(std::move(handler));
-      } else {
-        lock.unlock();
-        handler({.outcome = Delivery::Outcome::acknowledged});
-      }
-      return Result<MessageId>(1);
-    };
+    return
+        [this](std::string_view, BytesView payload, const PublishOptions& options, DeliveryHandler handler) {
+          std::unique_lock lock(mutex_);
+          ++calls_;
+          called_.notify_all();
+          switch (answer_) {
+            case Answer::no_room: return Result<MessageId>(fail(Errc::outbox_full, "outbox full"));
+            case Answer::refuse: return Result<MessageId>(fail(Errc::payload_too_large, "payload too large"));
+            case Answer::gone: return Result<MessageId>(fail(Errc::shutting_down, "shut down"));
+            case Answer::take_without_properties:
+              if (options.user_properties.empty()) break;
+              return Result<MessageId>(fail(Errc::not_supported_by_server, "this connection speaks 3.1.1"));
+            default: break;
+          }
+          sequences_.emplace_back();
+          for (const UserProperty& property : options.user_properties)
+            sequences_.back().append(property.name).append("=").append(property.value);
+          batches_.emplace_back(as_text(payload));
+          called_.notify_all();
+          if (answer_ == Answer::take) {
+            handlers_.push_back(std::move(handler));
+          } else {
+            lock.unlock();
+            handler({.outcome = Delivery::Outcome::acknowledged});
+          }
+          return Result<MessageId>(1);
+        };
   }
 
   void answer(Answer answer) {
@@ -67,6 +74,11 @@ class FakeClient {
     const std::lock_guard lock(mutex_);
     return batches_;
   }
+  // NAME=VALUE of each batch's user property; empty without one.
+  std::vector<std::string> sequences() {
+    const std::lock_guard lock(mutex_);
+    return sequences_;
+  }
   // The timestamps of all records in the order of arrival.
   std::vector<std::int64_t> timestamps() {
     std::vector<std::int64_t> all;
@@ -86,7 +98,7 @@ class FakeClient {
   std::condition_variable called_;
   Answer answer_ = Answer::take_and_acknowledge;
   std::size_t calls_ = 0;
-  std::vector<std::string> batches_;
+  std::vector<std::string> batches_, sequences_;
   std::vector<DeliveryHandler> handlers_;
 };
 
@@ -102,6 +114,15 @@ struct Rig {
   FakeClient client;
   std::shared_ptr<Pipeline> pipeline;
 };
+
+bool eventually(const std::function<bool()>& condition) {
+  const auto until = in(patience);
+  while (!condition()) {
+    if (Clock::now() > until) return false;
+    std::this_thread::sleep_for(1ms);
+  }
+  return true;
+}
 
 void expect_books_add_up(const TelemetryStats& s) {
   EXPECT_EQ(s.recorded, s.messages_sent + s.waiting + s.dropped.total());
@@ -376,6 +397,122 @@ TEST(Pipeline, warns_once_of_configured_fields_that_never_appear) {
   EXPECT_THAT(warnings, testing::ElementsAre(testing::HasSubstr("typo")));
   EXPECT_EQ(s.dropped.empty, 1u);
   expect_books_add_up(s);
+}
+
+TEST(Pipeline, numbers_the_batches_of_a_run_and_leaves_a_gap_for_a_refused_one) {
+  auto config = patient();
+  config.batch_size = 1;
+  Rig rig(config);
+  rig.pipeline->start();
+  rig.record(1);
+  ASSERT_TRUE(rig.client.wait_for_batches(1));
+  rig.client.answer(FakeClient::Answer::no_room);  // the kept batch keeps its number
+  rig.record(2);
+  ASSERT_TRUE(rig.client.wait_for_calls(3));
+  rig.client.answer(FakeClient::Answer::refuse);
+  ASSERT_TRUE(eventually([&] { return rig.pipeline->stats().errors == 1; }));
+  rig.client.answer(FakeClient::Answer::take_and_acknowledge);
+  rig.record(3);
+  ASSERT_TRUE(rig.client.wait_for_batches(2));
+  const std::string run = rig.pipeline->stats().run_id;
+  EXPECT_EQ(run.size(), 26u);
+  EXPECT_THAT(rig.client.sequences(),
+              testing::ElementsAre("fulmar-batch=" + run + "/1", "fulmar-batch=" + run + "/3"));
+  Rig other;
+  EXPECT_NE(other.pipeline->stats().run_id, run);
+}
+
+TEST(Pipeline, sends_batches_without_the_sequence_where_the_server_has_no_properties) {
+  auto config = patient();
+  config.batch_size = 1;
+  Rig rig(config);
+  rig.client.answer(FakeClient::Answer::take_without_properties);
+  rig.pipeline->start();
+  rig.record(1);
+  ASSERT_TRUE(rig.client.wait_for_batches(1));
+  EXPECT_THAT(rig.client.sequences(), testing::ElementsAre(""));
+  EXPECT_TRUE(rig.pipeline->flush(in(patience)));
+  EXPECT_EQ(rig.pipeline->stats().errors, 0u);
+}
+
+TEST(Pipeline, sends_no_sequence_when_its_property_has_no_name) {
+  auto config = patient();
+  config.batch_size = 1;
+  config.batch_property = "";
+  Rig rig(config);
+  rig.pipeline->start();
+  rig.record(1);
+  ASSERT_TRUE(rig.client.wait_for_batches(1));
+  EXPECT_THAT(rig.client.sequences(), testing::ElementsAre(""));
+}
+
+TEST(Pipeline, an_offer_that_is_not_taken_leaves_no_trace_in_the_books) {
+  auto config = patient();
+  config.queue_capacity = 2;
+  Rig rig(config);
+  const Measurement m = Measurement(1).add("v", 1);
+  const std::string huge(std::size_t{1} << 20, 'x');
+  const Measurement too_large = Measurement(1).add("v", huge);
+  EXPECT_EQ(rig.pipeline->offer(1, too_large.encoded()), Telemetry::Offer::too_large);
+  EXPECT_EQ(rig.pipeline->offer(1, m.encoded()), Telemetry::Offer::taken);
+  EXPECT_EQ(rig.pipeline->offer(2, m.encoded()), Telemetry::Offer::taken);
+  EXPECT_EQ(rig.pipeline->offer(3, m.encoded()), Telemetry::Offer::queue_full);
+  EXPECT_EQ(rig.pipeline->stats().recorded, 2u);
+  EXPECT_EQ(rig.pipeline->stats().dropped.total(), 0u);
+  rig.pipeline->start();
+  ASSERT_TRUE(eventually([&] { return rig.pipeline->offer(3, m.encoded()) == Telemetry::Offer::taken; }));
+  rig.pipeline->stop(in(patience));
+  EXPECT_EQ(rig.pipeline->offer(4, m.encoded()), Telemetry::Offer::stopped);
+  EXPECT_EQ(rig.pipeline->stats().messages_sent, 3u);
+}
+
+TEST(Pipeline, times_one_call_of_record_in_256_and_counts_the_records_of_each_batch) {
+  Rig rig({.queue_capacity = 10'000, .batch_size = 100, .batch_interval = std::chrono::hours(1)});
+  for (int i = 1; i <= 2'560; ++i) rig.record(i);
+  const auto before = rig.pipeline->stats().enqueue_ns;
+  EXPECT_EQ(before.count(), 10u);
+  EXPECT_GT(before.sum, 0u);
+  rig.pipeline->start();
+  ASSERT_TRUE(rig.pipeline->flush(in(patience)));
+  const auto batches = rig.pipeline->stats().batch_records;
+  EXPECT_EQ(batches.count(), 26u);
+  EXPECT_EQ(batches.sum, 2'560u);
+  EXPECT_EQ(batches.counts[7], 25u) << "100 lies in (64, 128]";
+  EXPECT_EQ(batches.counts[6], 1u) << "60 lies in (32, 64]";
+}
+
+TEST(Pipeline, knows_how_old_the_oldest_record_without_an_outcome_is) {
+  auto config = patient();
+  config.batch_size = 1;
+  Rig rig(config);
+  EXPECT_EQ(rig.pipeline->stats().oldest_unsent_age, 0ms);
+  rig.client.answer(FakeClient::Answer::take);
+  rig.pipeline->start();
+  rig.record(1);
+  ASSERT_TRUE(rig.client.wait_for_batches(1));
+  ASSERT_TRUE(eventually([&] { return rig.pipeline->stats().oldest_unsent_age >= 20ms; }));
+  rig.record(2);  // younger, and not what is asked for
+  ASSERT_TRUE(rig.client.wait_for_batches(2));
+  EXPECT_GE(rig.pipeline->stats().oldest_unsent_age, 20ms);
+  rig.client.settle_all({.outcome = Delivery::Outcome::acknowledged});
+  EXPECT_EQ(rig.pipeline->stats().oldest_unsent_age, 0ms);
+}
+
+TEST(PowerHistogram, says_in_which_bucket_a_share_is_reached) {
+  SharedHistogram histogram;
+  EXPECT_EQ(histogram.snapshot().quantile(0.5), 0u);
+  for (const std::uint64_t value : {0u, 1u, 2u, 3u, 4u, 5u, 1'000u}) histogram.add(value);
+  histogram.add(~std::uint64_t{0});
+  const auto s = histogram.snapshot();
+  EXPECT_EQ(s.count(), 8u);
+  EXPECT_EQ(s.counts[0], 2u);
+  EXPECT_EQ(s.counts[1], 1u);
+  EXPECT_EQ(s.counts[2], 2u);
+  EXPECT_EQ(s.counts[3], 1u);
+  EXPECT_EQ(s.counts[PowerHistogram::buckets - 1], 1u);
+  EXPECT_EQ(s.quantile(0), 1u);
+  EXPECT_EQ(s.quantile(0.5), 4u);
+  EXPECT_EQ(s.quantile(0.8), 1'024u);
 }
 
 // The books hold at every moment, with many producers, a small queue, and a client that has room now and then.

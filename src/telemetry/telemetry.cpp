@@ -1,8 +1,12 @@
 #include "fulmar/telemetry.hpp"
 
+#include <algorithm>
+#include <numeric>
 #include <stdexcept>
 
+#include "fulmar/mqtt/topic.hpp"
 #include "telemetry/batch.hpp"
+#include "telemetry/client_figures.hpp"
 #include "telemetry/pipeline.hpp"
 
 namespace fulmar {
@@ -45,7 +49,27 @@ std::vector<std::string> TelemetryConfig::problems() const {
   if (batch_interval < std::chrono::milliseconds(10) || batch_interval > std::chrono::hours(1))
     found.push_back("batch_interval = " + std::to_string(batch_interval.count()) +
                     " ms is out of range: 10 ms to 1 h");
+  if (wrapper_sequence && !batch_wrapper)
+    found.push_back("wrapper_sequence needs batch_wrapper: the sequence is a part of the wrapper");
+  if (!mqtt::is_valid_utf8(batch_property))
+    found.push_back("batch_property is no name of a user property: it is not valid UTF-8");
   return found;
+}
+
+std::uint64_t PowerHistogram::count() const {
+  return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
+}
+
+std::uint64_t PowerHistogram::quantile(double share) const {
+  const std::uint64_t all = count();
+  if (all == 0) return 0;
+  const double wanted = std::clamp(share, 0.0, 1.0) * static_cast<double>(all);
+  std::uint64_t reached = 0;
+  for (std::size_t bucket = 0; bucket < buckets; ++bucket) {
+    reached += counts[bucket];
+    if (reached > 0 && static_cast<double>(reached) >= wanted) return upper_end(bucket);
+  }
+  return upper_end(buckets - 1);
 }
 
 class Telemetry::Impl {
@@ -58,6 +82,11 @@ class Telemetry::Impl {
           return client.publish(topic, payload, options, std::move(handler));
         },
         config_);
+  }
+
+  TelemetryStats with_client_figures(TelemetryStats stats) const {
+    telemetry::add_client_figures(stats, client_.metrics(), client_.state());
+    return stats;
   }
 
   Client& client_;
@@ -74,13 +103,17 @@ bool Telemetry::record(const Measurement& measurement) {
   return impl_->pipeline_->record(measurement.ts_ms(), measurement.encoded());
 }
 
-Result<MessageId> Telemetry::publish_attributes(const Measurement& attributes) {
+Telemetry::Offer Telemetry::offer(const Measurement& measurement) {
+  return impl_->pipeline_->offer(measurement.ts_ms(), measurement.encoded());
+}
+
+Result<MessageId> Telemetry::publish_attributes(const Measurement& attributes, DeliveryHandler handler) {
   std::string payload;
   Measurement scratch;
   telemetry::append_values_object(payload,
                                   telemetry::without_invalid_json({0, attributes.encoded()}, scratch));
-  return impl_->client_.publish(impl_->config_.attributes_topic, std::string_view(payload),
-                                {.qos = impl_->config_.qos});
+  return impl_->client_.publish(impl_->config_.attributes_topic, as_bytes(payload),
+                                {.qos = impl_->config_.qos}, std::move(handler));
 }
 
 void Telemetry::start() { impl_->pipeline_->start(); }
@@ -90,9 +123,9 @@ bool Telemetry::flush(std::chrono::milliseconds deadline) {
 }
 
 TelemetryStats Telemetry::stop(std::chrono::milliseconds deadline) {
-  return impl_->pipeline_->stop(Clock::now() + deadline);
+  return impl_->with_client_figures(impl_->pipeline_->stop(Clock::now() + deadline));
 }
 
-TelemetryStats Telemetry::stats() const { return impl_->pipeline_->stats(); }
+TelemetryStats Telemetry::stats() const { return impl_->with_client_figures(impl_->pipeline_->stats()); }
 
 }  // namespace fulmar

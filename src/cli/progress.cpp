@@ -1,0 +1,134 @@
+#include "cli/progress.hpp"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+namespace fulmar::cli {
+namespace {
+
+constexpr std::size_t bar_width = 10;
+
+std::string number(double value, int decimals) {
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), "%.*f", decimals, value);
+  return text.data();
+}
+
+std::string count_of(std::uint64_t count, std::string_view one, std::string_view many) {
+  return std::to_string(count) + " " + std::string(count == 1 ? one : many);
+}
+
+std::string clock_text(double seconds) {
+  const auto s = static_cast<std::uint64_t>(std::clamp(seconds, 0.0, 1e9));
+  std::array<char, 64> text{};
+  if (s < 3600)
+    std::snprintf(text.data(), text.size(), "%02u:%02u", static_cast<unsigned>(s / 60),
+                  static_cast<unsigned>(s % 60));
+  else
+    std::snprintf(text.data(), text.size(), "%llu:%02u:%02u", static_cast<unsigned long long>(s / 3600),
+                  static_cast<unsigned>(s / 60 % 60), static_cast<unsigned>(s % 60));
+  return text.data();
+}
+
+std::string bar(double share) {
+  const auto full = static_cast<std::size_t>(share * static_cast<double>(bar_width));
+  return "[" + std::string(full, '#') + std::string(bar_width - full, '.') + "]";
+}
+
+void write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const auto written = write(fd, text.data(), text.size());
+    if (written <= 0) return;
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+}  // namespace
+
+std::string render_progress(const Progress& p, std::size_t columns) {
+  struct Part {
+    int rank;  // the highest is left out first
+    std::string text;
+  };
+  std::vector<Part> parts;
+  if (p.share) {
+    const double share = std::clamp(*p.share, 0.0, 1.0);
+    const auto percent = number(std::floor(share * 100), 0);
+    parts.push_back({0, std::string(3 - std::min<std::size_t>(percent.size(), 3), ' ') + percent + "%"});
+    parts.push_back({7, bar(share)});
+  }
+  parts.push_back({1, count_of(p.records, "record", "records")});
+  parts.push_back({4, number(p.per_s, p.per_s < 100 ? 1 : 0) + "/s"});
+  parts.push_back({8, count_of(p.batches, "batch", "batches")});
+  parts.push_back({3, std::to_string(p.waiting) + " waiting"});
+  if (p.lost) parts.push_back({2, std::to_string(p.lost) + " lost"});
+  if (p.bad_lines) parts.push_back({5, count_of(p.bad_lines, "bad line", "bad lines")});
+  parts.push_back({6, p.connection});
+  if (p.share && *p.share > 0 && *p.share < 1 && p.elapsed.count() >= 1)
+    parts.push_back({2, "ETA " + clock_text(std::ceil(p.elapsed.count() * (1 - *p.share) / *p.share))});
+
+  const auto joined = [&] {
+    std::string line;
+    for (const auto& part : parts) line.append(line.empty() ? "" : "  ").append(part.text);
+    return line;
+  };
+  std::string line = joined();
+  for (; line.size() > columns && parts.size() > 1; line = joined())
+    parts.erase(std::ranges::max_element(parts, {}, &Part::rank));
+  return line.substr(0, columns);
+}
+
+std::string render_summary(const TelemetryStats& s, std::string_view sent, std::uint64_t bad_lines,
+                           std::chrono::duration<double> elapsed) {
+  std::string text = count_of(s.recorded, "record", "records") + ": " + std::to_string(s.messages_sent) +
+                     " " + std::string(sent);
+  if (s.waiting) text += ", " + std::to_string(s.waiting) + " waiting";
+  if (s.dropped.empty) text += ", " + std::to_string(s.dropped.empty) + " without a value";
+  if (const auto lost = s.dropped.total() - s.dropped.empty) {
+    std::string reasons;
+    const auto add = [&](std::uint64_t n, std::string_view what) {
+      if (n) reasons.append(reasons.empty() ? "" : ", ").append(what).append(" ").append(std::to_string(n));
+    };
+    add(s.dropped.queue_full, "queue full");
+    add(s.dropped.refused, "refused");
+    add(s.dropped.undelivered, "not delivered before the end");
+    text += ", " + std::to_string(lost) + " lost (" + reasons + ")";
+  }
+  text += "; " + count_of(s.batches_sent, "batch", "batches");
+  if (bad_lines) text += "; " + count_of(bad_lines, "bad line", "bad lines") + " skipped";
+  return text + "; " + number(elapsed.count(), 1) + " s";
+}
+
+void ProgressLine::show(const Progress& progress) {
+  if (!enabled()) return;
+  winsize size{};
+  if (ioctl(fd_, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) size.ws_col = 80;
+  const auto line = render_progress(progress, size.ws_col - 1u);
+  const std::lock_guard lock(mutex_);
+  drawn_ = true;
+  write_all(fd_, "\r" + line + "\x1b[K");
+}
+
+void ProgressLine::clear() {
+  const std::lock_guard lock(mutex_);
+  clear_locked();
+}
+
+void ProgressLine::interrupt(const std::function<void()>& write) {
+  const std::lock_guard lock(mutex_);
+  clear_locked();
+  write();
+}
+
+void ProgressLine::clear_locked() {
+  if (drawn_) write_all(fd_, "\r\x1b[K");
+  drawn_ = false;
+}
+
+}  // namespace fulmar::cli

@@ -1,0 +1,60 @@
+#pragma once
+// The progress of a long command: one line on a terminal that is written over, and what it says.
+// Thread-safety: ProgressLine from any thread; the rest is pure.
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "fulmar/telemetry.hpp"
+
+namespace fulmar::cli {
+
+struct Progress {
+  std::optional<double> share{};             // of the input, 0..1, where its size is known
+  std::chrono::duration<double> elapsed{0};  // since the beginning; an estimate of the rest follows from both
+  std::uint64_t records = 0;
+  double per_s = 0;
+  std::uint64_t batches = 0;  // acknowledged
+  std::uint64_t waiting = 0;
+  std::uint64_t lost = 0;
+  std::uint64_t bad_lines = 0;
+  std::string connection{};
+};
+
+// " 42%  [####......]  1200 records  400/s  12 batches  100 waiting  connected  ETA 00:03". Where there is little
+// room the least important goes first: batches, bar, connection; the percentage and the records stay.
+std::string render_progress(const Progress& progress, std::size_t columns);
+
+// "1200 records: 1198 acknowledged, 2 lost (queue full 2); 12 batches; 3 bad lines skipped; 1.2 s"; `sent` says what
+// became of those that arrived. Exact: records = sent + lost + waiting + empty; what is 0 is not mentioned.
+std::string render_summary(const TelemetryStats& stats, std::string_view sent, std::uint64_t bad_lines,
+                           std::chrono::duration<double> elapsed);
+
+class ProgressLine {
+ public:
+  // Draws nothing when `fd` is none (-1).
+  explicit ProgressLine(int fd) : fd_(fd) {}
+  ~ProgressLine() { clear(); }
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+
+  bool enabled() const { return fd_ >= 0; }
+  void show(const Progress& progress);
+  void clear();
+  // Something else writes to the terminal: on a line of its own.
+  void interrupt(const std::function<void()>& write);
+
+ private:
+  void clear_locked();
+
+  const int fd_;
+  std::mutex mutex_;
+  bool drawn_ = false;
+};
+
+}  // namespace fulmar::cli
