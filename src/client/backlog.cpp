@@ -179,7 +179,8 @@ void Backlog::on(const spool::Stored& event) {
 }
 
 void Backlog::on(const spool::ReleasesSaved& event) {
-  // Tokens are positions; all up to this one, in the order of release().
+  // Tokens are positions; all up to this one, in the order of release(). It may be of a session that was lost.
+  if (std::ranges::find(releases_, event.token) == releases_.end()) return;
   while (!releases_.empty()) {
     const auto position = releases_.front();
     releases_.pop_front();
@@ -325,6 +326,11 @@ void Backlog::forget_settled_shadows() {
 void Backlog::received(std::uint64_t position) {
   releases_.push_back(position);
   spool_.release(position, position);
+}
+
+void Backlog::session_lost() {
+  releases_.clear();
+  spool_.forget_releases();
 }
 
 bool Backlog::is_stored(std::uint64_t sequence) const {

@@ -360,6 +360,7 @@ void Connection::handle(const mqtt::Connected& event) {
   was_connected_ = true;
   Counters::add(counters_.connects);
   unacknowledged_.connected(event.session_present);
+  if (backlog_ && !event.session_present) backlog_->session_lost();
   if (!event.session_present) {
     for (auto& overdue : overdue_) overdue.packet_id = 0;
   }

@@ -25,6 +25,7 @@ class Acknowledgements {
 
   Outcome acknowledge(Sequence sequence);
   Outcome release(Sequence sequence);
+  void forget_releases() { released_ = {}; }
   // Counts as acknowledged from now on. Returns how many of the sequences from..to were not before.
   std::uint64_t skip(Sequence from, Sequence to);
 

@@ -159,6 +159,7 @@ class Log {
   // --- acknowledging; sequences of entries that were appended
   Acknowledgements::Outcome acknowledge(Sequence sequence);
   Acknowledgements::Outcome release(Sequence sequence);
+  void forget_releases();  // of all: what they said about the other side holds no more
   bool is_acknowledged(Sequence sequence) const { return acks_.is_acknowledged(sequence); }
   bool is_released(Sequence sequence) const { return acks_.is_released(sequence); }
   Sequence acknowledged_low() const { return acks_.low(); }

@@ -24,6 +24,11 @@ Acknowledgements::Outcome Log::acknowledge(Sequence sequence) {
   return outcome;
 }
 
+void Log::forget_releases() {
+  cursor_dirty_ = cursor_unsynced_ = true;
+  acks_.forget_releases();
+}
+
 Acknowledgements::Outcome Log::release(Sequence sequence) {
   if (sequence >= next_) return Acknowledgements::Outcome::beyond_window;
   const auto outcome = acks_.release(sequence);

@@ -33,7 +33,7 @@ struct Staged {
 };
 
 struct Said {
-  enum class What : std::uint8_t { acknowledge, release, want, skip, rewind, sync };
+  enum class What : std::uint8_t { acknowledge, release, forget_releases, want, skip, rewind, sync };
   What what{};
   std::uint64_t number{};  // a sequence, or whether entries are wanted
   std::uint64_t token{};
@@ -244,6 +244,10 @@ void Spool::State::take_said() {
         } else {
           ++acknowledged;
         }
+        break;
+      case Said::What::forget_releases:
+        log->forget_releases();
+        acknowledged = acknowledgements_per_save;  // saves at once
         break;
       case Said::What::release:
         if (log->release(one.number) == Acknowledgements::Outcome::beyond_window) {
@@ -489,6 +493,9 @@ bool Spool::append(std::span<const Bytes> parts, std::int64_t expires_ms, std::u
 
 void Spool::acknowledge(Sequence sequence) {
   state_->saying.push_back({Said::What::acknowledge, sequence, 0});
+}
+void Spool::forget_releases() {
+  state_->saying.push_back({Said::What::forget_releases, 0, 0});
 }
 void Spool::release(Sequence sequence, std::uint64_t token) {
   state_->saying.push_back({Said::What::release, sequence, token});
