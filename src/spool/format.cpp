@@ -16,7 +16,6 @@ static_assert(std::endian::native == std::endian::little, "numbers are stored as
 
 constexpr std::string_view segment_magic{"FLMSEG\r\n", 8};
 constexpr std::string_view cursor_magic{"FLMCUR\r\n", 8};
-constexpr std::size_t prefix_bytes = 16;  // magic, version and its complement, checksum
 constexpr std::size_t crc_at = 12;
 
 template <typename T>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <tuple>
 
 #include "spool/log.hpp"
 #include "spool/text.hpp"
@@ -115,7 +116,7 @@ Result<void> Log::repair(std::string_view action, int error) {
     broken.poisoned = true;
     std::erase_if(marks_, [&](const Position& mark) { return mark.after >= synced_; });
     if (broken.header.first > synced_) {
-      static_cast<void>(files_.remove(path(broken.name)));
+      std::ignore = files_.remove(path(broken.name));
       segments_.pop_back();
     }
   }
@@ -155,7 +156,7 @@ Result<void> Log::repair(std::string_view action, int error) {
     if (!moved) {
       ++stats_.failed_syncs;
       active_.reset();
-      static_cast<void>(files_.remove(path(segments_.back().name)));
+      std::ignore = files_.remove(path(segments_.back().name));
       segments_.pop_back();
       tail_written_ = 0;
       written_ = synced_;
@@ -187,7 +188,7 @@ std::optional<Refusal> Log::rotate(std::int64_t now_ms) {
     return Refusal::failing;
   }
   // The next one, while there is time: a disk that is full is noticed before it matters.
-  if (spares_.empty() && may_allocate(now_ms)) static_cast<void>(add_spare(now_ms));
+  if (spares_.empty() && may_allocate(now_ms)) std::ignore = add_spare(now_ms);
   return std::nullopt;
 }
 
@@ -216,7 +217,7 @@ Io<void> Log::add_spare(std::int64_t now_ms) {
     no_space_ms_.reset();
     return made;
   }
-  static_cast<void>(files_.remove(path(name)));
+  std::ignore = files_.remove(path(name));
   if (!no_space_ms_) tell(Level::warning, "no room for another segment: " + describe(name, made.error()));
   no_space_ms_ = now_ms;
   return made;
@@ -224,7 +225,7 @@ Io<void> Log::add_spare(std::int64_t now_ms) {
 
 std::expected<Log::Spare, Refusal> Log::take_spare(std::int64_t now_ms) {
   Refusal refusal = Refusal::full;
-  if (spares_.empty() && front_is_consumed(acks_.low())) static_cast<void>(save_cursor(true));
+  if (spares_.empty() && front_is_consumed(acks_.low())) std::ignore = save_cursor(true);
   if (spares_.empty() && may_allocate(now_ms)) {
     const auto added = add_spare(now_ms);
     if (!added && !is_lack_of_space(added.error())) {
@@ -235,7 +236,7 @@ std::expected<Log::Spare, Refusal> Log::take_spare(std::int64_t now_ms) {
   while (spares_.empty() && options_.overflow == Overflow::drop_oldest) {
     if (!drop_front(stats_.dropped_overflow, "the spool is full")) break;
     // A file that was not fit to be used again has left its place.
-    if (spares_.empty() && may_allocate(now_ms)) static_cast<void>(add_spare(now_ms));
+    if (spares_.empty() && may_allocate(now_ms)) std::ignore = add_spare(now_ms);
   }
   if (spares_.empty()) return std::unexpected(refusal);
   Spare spare = std::move(spares_.back());
@@ -261,7 +262,7 @@ Io<void> Log::begin_segment(Spare spare, Sequence first, std::int64_t now_ms) {
         [&] { return files_.rename(path(spare.name), path(segment.name)); });
   }();
   if (!begun) {
-    static_cast<void>(files_.remove(path(spare.name)));
+    std::ignore = files_.remove(path(spare.name));
     return begun;
   }
   active_ = std::move(*file);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <tuple>
 
 #include "spool/log.hpp"
 #include "spool/text.hpp"
@@ -95,7 +96,7 @@ Io<void> Log::write_cursor(bool synced) {
 // A file in which nothing has failed yet takes the old one's place.
 Io<void> Log::renew_cursor_file(std::span<const std::byte> slot) {
   cursor_file_.reset();
-  static_cast<void>(files_.remove(path("cursor.new")));
+  std::ignore = files_.remove(path("cursor.new"));
   auto file = files_.open(path("cursor.new"), FileSystem::Mode::create);
   if (!file) return std::unexpected(file.error());
   const auto made = in_turn([&] { return (*file)->allocate(cursor_file_bytes); },
@@ -103,7 +104,7 @@ Io<void> Log::renew_cursor_file(std::span<const std::byte> slot) {
                             [&] { return files_.rename(path("cursor.new"), path("cursor")); },
                             [&] { return files_.sync_directory(options_.directory); });
   if (!made) {
-    static_cast<void>(files_.remove(path("cursor.new")));
+    std::ignore = files_.remove(path("cursor.new"));
     return made;
   }
   cursor_file_ = std::move(*file);
@@ -179,7 +180,7 @@ void Log::quarantine(const std::string& name, std::uint64_t bytes) {
        i < kept.size() && (kept.size() - i >= quarantined_files_max || kept_bytes > bytes_limit); ++i) {
     if (kept[i].name == bad) continue;
     kept_bytes -= kept[i].size;
-    static_cast<void>(files_.remove(path(kept[i].name)));
+    std::ignore = files_.remove(path(kept[i].name));
   }
   if (const auto renamed = files_.rename(path(name), path(bad)); !renamed) {
     tell(Level::error, "cannot set aside " + describe(name, renamed.error()));

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <tuple>
 
 #include "spool/log.hpp"
 #include "spool/text.hpp"
@@ -112,8 +113,8 @@ Result<std::unique_ptr<Log>> Log::open(FileSystem& files, Options options, std::
 
 Log::~Log() {
   if (failing_) return;
-  if (active_) static_cast<void>(push_tail());
-  static_cast<void>(write_cursor(false));
+  if (active_) std::ignore = push_tail();
+  std::ignore = write_cursor(false);
 }
 
 Result<void> Log::start(std::int64_t now_ms) {
@@ -137,7 +138,7 @@ Result<void> Log::start(std::int64_t now_ms) {
 
   if (const auto saved = save_cursor(true); !saved) tell(Level::error, saved.error().message);
   drop_aged(now_ms);
-  if (spares_.empty() && !active_ && may_allocate(now_ms)) static_cast<void>(add_spare(now_ms));
+  if (spares_.empty() && !active_ && may_allocate(now_ms)) std::ignore = add_spare(now_ms);
   return {};
 }
 
@@ -247,7 +248,7 @@ void Log::adopt_segments(Found& found) {
               " is damaged or of another spool: entries that were acknowledged are sent again"));
     quarantine("cursor", cursor_file_bytes);
   }
-  if (found.cursor_half_written) static_cast<void>(files_.remove(path("cursor.new")));
+  if (found.cursor_half_written) std::ignore = files_.remove(path("cursor.new"));
 
   for (const auto& item : found.damaged) {
     tell(Level::error, text(path(item.name).string(), " has no sound header: its entries are lost"));
@@ -271,7 +272,7 @@ void Log::adopt_segments(Found& found) {
     if (spare.size == segment_bytes_ && spares_.size() < 2) {
       spares_.push_back({spare.name, spare.size});
     } else {
-      static_cast<void>(files_.remove(path(spare.name)));
+      std::ignore = files_.remove(path(spare.name));
     }
   }
 }

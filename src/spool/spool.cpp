@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "outbox/doorbell.hpp"
@@ -285,7 +286,7 @@ void Spool::State::store() {
     const bool due = sync_wanted || log->unsynced_bytes() >= options.sync_bytes ||
                      now >= *unsynced_since + options.sync_interval;
     // What a sync leaves undone, a failure, is kept by the log and shows in failing().
-    static_cast<void>(due ? log->sync() : log->write());
+    std::ignore = due ? log->sync() : log->write();
   }
   if (!log->unsynced_bytes()) {
     sync_wanted = false;
@@ -366,8 +367,8 @@ void Spool::State::read_ahead() {
 
 void Spool::State::close() {
   if (!log) return;
-  if (log->failing()) static_cast<void>(log->recover());
-  static_cast<void>(log->sync());
+  if (log->failing()) std::ignore = log->recover();
+  std::ignore = log->sync();
   if (!log->failing() && log->save_cursor(true) && released) fresh.emplace_back(ReleasesSaved{*released});
   if (const auto left = log->appended() - log->synced()) {
     notice(Level::error, std::to_string(left) +
