@@ -9,9 +9,9 @@
 // value is an integer, a number, true or false, or else text, whether quoted or not; 007 is a text, so that nothing of it is
 // lost. White space around a value that is not quoted is no part of it. A quoted value may hold line ends.
 //
-// No values are null and, in CSV, nothing, nan and inf. Integers from -2^63 to 2^64-1 are kept
-// exactly. Lines with nothing on them are skipped. LF and CR LF end a line.
-// A byte order mark in front is skipped. Format::automatic: JSON when the first line begins with { or [, else CSV.
+// No values are null and, in CSV, nothing, null, nan and inf. Integers from -2^63 to 2^64-1 are kept exactly. Lines with
+// nothing on them are skipped. LF and CR LF end a line. A byte order mark in front is skipped. RecordFormat::automatic: JSON
+// when the first line begins with { or [, else CSV.
 //
 // Whatever is wrong with a line is told with its number and costs this line only; bounded by line_bytes_max.
 //
