@@ -53,9 +53,9 @@ TEST(InFlight, random_use_never_gives_a_live_identifier_again_and_keeps_the_orde
       live.push_back(id);
     } else {
       const auto victim = live.begin() + static_cast<std::ptrdiff_t>(random() % live.size());
-      ASSERT_NE(in_flight.find(*victim), nullptr);
+      ASSERT_EQ(in_flight.find(*victim), *victim);
       free(in_flight, *victim);
-      ASSERT_EQ(in_flight.find(*victim), nullptr);
+      ASSERT_EQ(in_flight.find(*victim), 0);
       live.erase(victim);
     }
     ASSERT_EQ(in_flight.used(), live.size());
@@ -79,20 +79,20 @@ TEST(InFlight, a_freed_identifier_rests_before_it_is_given_again) {
 
 TEST(InFlight, nothing_is_found_under_foreign_identifiers) {
   InFlight in_flight;
-  EXPECT_EQ(in_flight.find(0), nullptr);
-  EXPECT_EQ(in_flight.find(1), nullptr);
-  EXPECT_EQ(in_flight.find(65'535), nullptr);
+  EXPECT_EQ(in_flight.find(0), 0);
+  EXPECT_EQ(in_flight.find(1), 0);
+  EXPECT_EQ(in_flight.find(65'535), 0);
   const auto id = take(in_flight);
-  EXPECT_NE(in_flight.find(id), nullptr);
-  EXPECT_EQ(in_flight.find(0), nullptr);
-  EXPECT_EQ(in_flight.find(static_cast<std::uint16_t>(id + 1)), nullptr);
+  EXPECT_EQ(in_flight.find(id), id);
+  EXPECT_EQ(in_flight.find(0), 0);
+  EXPECT_EQ(in_flight.find(static_cast<std::uint16_t>(id + 1)), 0);
 }
 
 TEST(InFlight, gives_its_memory_back_only_when_nothing_is_in_flight) {
   InFlight in_flight;
   const auto id = take(in_flight);
   in_flight.shrink();
-  EXPECT_NE(in_flight.find(id), nullptr);
+  EXPECT_EQ(in_flight.find(id), id);
   free(in_flight, id);
   in_flight.shrink();
   EXPECT_NE(take(in_flight), 0);
