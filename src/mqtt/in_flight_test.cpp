@@ -88,6 +88,57 @@ TEST(InFlight, nothing_is_found_under_foreign_identifiers) {
   EXPECT_EQ(in_flight.find(static_cast<std::uint16_t>(id + 1)), 0);
 }
 
+TEST(InFlight, reserved_identifiers_are_never_handed_out) {
+  InFlight in_flight(true);
+  std::set<std::uint16_t> live;
+  while (in_flight.has_free()) ASSERT_TRUE(live.insert(take(in_flight)).second);
+  EXPECT_EQ(live.size(), 32'767u);
+  EXPECT_EQ(*live.rbegin(), 32'767u);
+  for (std::uint32_t id = 0x8000; id <= 0xffff; ++id) {
+    ASSERT_EQ(in_flight.find(static_cast<std::uint16_t>(id)), 0);
+  }
+}
+
+TEST(InFlight, a_reserved_identifier_and_a_plain_one_never_answer_for_each_other) {
+  InFlight in_flight(true);
+  std::mt19937 random(11);
+  std::deque<std::pair<std::uint16_t, std::uint16_t>> live;  // identifier, slot
+  std::uint64_t position = 0x3f00;
+  std::uint64_t oldest = position;
+  for (int i = 0; i < 100'000; ++i) {
+    if (random() % 2 == 0 && position - oldest < 8'000) {
+      if (random() % 3 == 0) {
+        const auto slot = take(in_flight);
+        ASSERT_EQ(in_flight[slot].id, slot);
+        live.emplace_back(slot, slot);
+      } else {
+        const auto id = InFlight::reserved_id(position);
+        ASSERT_EQ(in_flight.find(id), 0);
+        const auto slot = in_flight.take_reserved(id);
+        in_flight[slot].kind = InFlight::Kind::publish_qos_2;
+        in_flight.append(in_flight.messages, slot);
+        ASSERT_EQ(in_flight[slot].id, id);
+        live.emplace_back(id, slot);
+      }
+      position += 1 + random() % 20;
+    } else if (!live.empty()) {
+      const auto [id, slot] = live.front();
+      live.pop_front();
+      ASSERT_EQ(in_flight.find(id), slot);
+      if (id != slot) {
+        ASSERT_EQ(in_flight.find(slot), 0);
+      }
+      free(in_flight, slot);
+      ASSERT_EQ(in_flight.find(id), 0);
+      ASSERT_EQ(in_flight.find(slot), 0);
+    }
+    if (live.empty()) oldest = position;
+    if (i % 1'000 != 0) continue;
+    for (const auto& [id, slot] : live) ASSERT_EQ(in_flight.find(id), slot);
+    ASSERT_EQ(in_flight.messages.size, live.size());
+  }
+}
+
 TEST(InFlight, gives_its_memory_back_only_when_nothing_is_in_flight) {
   InFlight in_flight;
   const auto id = take(in_flight);
