@@ -620,6 +620,12 @@ TEST(SessionStored, records_of_every_stage_can_be_taken_and_given_again) {
     EXPECT_TRUE(server.sent.empty()) << "the server must remember what comes again";
     EXPECT_TRUE(server.completed.empty());
     EXPECT_FALSE(server.session.release(1));
+    server.publish_record("p", QoS::exactly_once);
+    server.flush();
+    server.ack(PacketType::pubrec, server.next_as<PublishView>().packet_id);
+    EXPECT_EQ(server.sent.size(), 1u) << "its PUBREL waits for nobody any more";
+    server.sent.clear();
+    server.session.take_all([](RecordView) {});
 
     server.close();
     server.publish_stored("a", 0, Resumed::released);
