@@ -1,10 +1,12 @@
 // A session driven by op-codes: any order of the caller's calls, any bytes from a server and well-formed ones in any
-// order. Whatever it sends is decoded as a server would; every record ends exactly once.
+// order; plain messages and those of a log. Whatever it sends is decoded as a server would; every record ends exactly once.
 // Input: the version and limits, then op-codes with their operands.
 
 #include "fulmar/mqtt/session.hpp"
 
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,6 +44,7 @@ class World {
     config.max_inflight = bits & 32 ? 3 : 1'000;
     config.maximum_packet_size = bits & 64 ? 100 : 1u << 20;
     config.topic_alias_maximum = bits & 128 ? 2 : 0;
+    config.stored_ids = true;
     return config;
   }
 
@@ -99,9 +102,12 @@ class World {
   }
 
   void control() {
-    switch (input_.byte() % 4) {
+    switch (input_.byte() % 8) {
       case 0: session_.disconnect(); break;
       case 1: session_.forget_session(); break;
+      case 4:
+      case 5: release(position_ - input_.byte() % 8); break;
+      case 6: compare_shown(); break;
       case 2:
         held_ = !held_;
         session_.hold_input(held_, now_);
@@ -110,7 +116,12 @@ class World {
     }
   }
 
-  std::uint16_t id() { return static_cast<std::uint16_t>(input_.byte() % 8 + 1); }
+  // Of the first plain messages, or of the last ones of the log.
+  std::uint16_t id() {
+    const auto byte = input_.byte();
+    if (byte < 128) return static_cast<std::uint16_t>(byte % 8 + 1);
+    return static_cast<std::uint16_t>(0x8000 + (position_ - byte % 8) % 0x4000);
+  }
   ReasonCode reason() { return input_.byte() & 3 ? ReasonCode::success : ReasonCode::not_authorized; }
 
   template <typename Packet>
@@ -134,7 +145,8 @@ class World {
     parts.topic = topic;
     parts.payload = input_.bytes(input_.byte());
     parts.qos = static_cast<QoS>(input_.byte() % 3);
-    parts.retain = input_.byte() & 1;
+    const auto bits = input_.byte();
+    parts.retain = bits & 1;
     parts.sequence = ends_.size();
     if (input_.byte() % 4 == 0) {
       parts.expiry_s = input_.byte() % 4;
@@ -142,8 +154,36 @@ class World {
     }
     std::vector<std::uint64_t> block(RecordView::size_for(parts) / 8);
     write_record(reinterpret_cast<std::byte*>(block.data()), parts);
-    if (session_.publish(RecordView(reinterpret_cast<const std::byte*>(block.data()))))
+    const RecordView record(reinterpret_cast<const std::byte*>(block.data()));
+    const bool stored = bits & 2 && parts.qos == QoS::exactly_once;
+    const auto how = static_cast<Resumed>(bits / 4 % 3);
+    if (stored ? session_.publish_stored(record, position_ + 1, how) : session_.publish(record)) {
       ends_[parts.sequence] = 0;
+      if (stored) ++position_;
+    }
+  }
+
+  void release(std::uint64_t position) {
+    const bool told = recorded_.contains(position);
+    fuzz::require(!session_.release(position) || told, "released without a PUBREC");
+    fuzz::require(!session_.release(position), "released twice");
+  }
+
+  // What is shown is what is taken.
+  void compare_shown() {
+    std::vector<std::uint64_t> shown;
+    session_.for_each_pending([&](RecordView record, std::optional<std::uint64_t> position) {
+      shown.push_back(record.header().sequence);
+      fuzz::require(!position || *position <= position_, "an unknown position");
+    });
+    std::size_t next = 0;
+    session_.take_all([&](RecordView record) {
+      fuzz::require(next < shown.size() && shown[next] == record.header().sequence,
+                    "another record is taken");
+      ++next;
+      end(record.header().sequence);
+    });
+    fuzz::require(next == shown.size(), "less was taken than shown");
   }
 
   void subscribe() {
@@ -166,6 +206,7 @@ class World {
     Event event;
     while (session_.next_event(event)) {
       if (const auto* completed = std::get_if<Completed>(&event)) end(completed->sequence);
+      if (const auto* pubrec = std::get_if<PubrecReceived>(&event)) recorded_.insert(pubrec->position);
       if (const auto* received = std::get_if<Received>(&event)) {
         fuzz::require(!received->message.topic.empty(), "a message without a topic");
       }
@@ -202,6 +243,8 @@ class World {
   std::vector<std::byte> inbox_;
   std::vector<std::byte> sent_;
   std::map<std::uint64_t, int> ends_;
+  std::uint64_t position_ = 0x3ff0;   // of the last message of the log
+  std::set<std::uint64_t> recorded_;  // positions whose PUBREC was told
   bool held_ = false;
 };
 

@@ -2,13 +2,13 @@
 // InFlight: the slots of everything that waits for an answer under a packet identifier: PUBLISH of QoS 1 and 2, SUBSCRIBE
 // and UNSUBSCRIBE, which share one space of identifiers [MQTT-2.2.1-3].
 //
-// A part of that space can be reserved for messages of a log, whose identifiers follow from their positions there: the
-// same message has the same one in every process that works on that log. Those slots stand in a table of their own, at the
-// remainder of their identifier: it is as large as the span of positions that are in flight, and empty without any.
+// The upper part of that space can be reserved for messages of a log, whose identifiers follow from their positions there:
+// the same message has the same one in every process that works on that log. Such a message takes any free slot, and a
+// table leads from its identifier to the slot; it is as large as the span of positions in flight, and empty without any.
 //
 // Invariants
-//   1. A packet identifier is the index of its slot; taking and freeing one is O(1). Reserved ones are never handed out by
-//      take().
+//   1. A packet identifier is the index of its slot, but for reserved ones; finding, taking and freeing one is O(1).
+//      take() never gives a reserved one.
 //   2. A freed identifier is given again as late as possible: the free ones queue up, and some are always spare, so that a
 //      late duplicate of an acknowledgement does not hit a new message.
 //   3. Each slot in use stands in exactly one list; `messages` is in the order of first transmission [MQTT-4.6.0-1].
@@ -18,7 +18,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "mqtt/held_record.hpp"
@@ -51,7 +50,7 @@ class InFlight {
     bool
         on_wire;  // transmitted on this connection and so counted against the send quota; abandoned: PUBREL was sent
     bool released;     // recorded: the caller has released it
-    std::uint16_t id;  // of a reserved identifier: whose slot it is at present
+    std::uint16_t id;  // on the wire; while unused, that of its index
   };
   static_assert(sizeof(Slot) == 24);
 
@@ -70,14 +69,19 @@ class InFlight {
   }
 
   // `reserve`: take() keeps to the identifiers below reserved_first.
-  explicit InFlight(bool reserve = false) : greatest_(reserve ? reserved_first - 1 : ids_max) {}
+  explicit InFlight(bool reserve = false) : slots_max_(reserve ? reserved_first - 1 : ids_max) {}
 
   List messages;  // PUBLISH, whatever it waits for
   List requests;  // SUBSCRIBE and UNSUBSCRIBE
   List abandoned;
 
-  bool has_free() const { return used_ < greatest_; }
+  bool has_free() const { return used_ < slots_max_; }
   std::size_t used() const { return used_; }
+
+  bool reserves() const { return slots_max_ < ids_max; }
+  bool is_reserved(std::uint16_t id) const {
+    return reserves() && id >= reserved_first && id < reserved_first + reserved_count;
+  }
 
   // has_free() holds.
   std::uint16_t take() {
@@ -88,20 +92,20 @@ class InFlight {
     ++used_;
     return id;
   }
-  // Of the reserved range; find(id) is null.
-  void take_reserved(std::uint16_t id) {
-    while (reserved_.empty() || at_remainder(id).kind != Kind::unused) grow_reserved();
-    at_remainder(id) = Slot{};
-    at_remainder(id).id = id;
-    ++reserved_used_;
+  // Returns the slot for a reserved identifier; has_free() holds, and find(id) is 0.
+  std::uint16_t take_reserved(std::uint16_t id) {
+    while (by_remainder_.empty() || by_remainder_[remainder(id)] != 0) grow_table();
+    const auto slot = take();
+    slots_[slot].id = id;
+    by_remainder_[remainder(id)] = slot;
+    return slot;
   }
   void free(std::uint16_t id) {
-    if (id > greatest_) {
-      at_remainder(id).kind = Kind::unused;
-      --reserved_used_;
-      return;
-    }
     Slot& slot = slots_[id];
+    if (slot.id != id) {
+      by_remainder_[remainder(slot.id)] = 0;
+      slot.id = id;
+    }
     slot.kind = Kind::unused;
     slot.next = 0;
     --used_;
@@ -113,39 +117,38 @@ class InFlight {
     free_last_ = id;
   }
 
-  // Any identifier from the wire: null when nothing is in flight under it.
-  Slot* find(std::uint16_t id) { return const_cast<Slot*>(std::as_const(*this).find(id)); }
-  const Slot* find(std::uint16_t id) const {
-    if (id < slots_.size()) return slots_[id].kind != Kind::unused ? &slots_[id] : nullptr;
-    if (!is_reserved(id) || reserved_.empty()) return nullptr;
-    const Slot& slot = at_remainder(id);
-    return slot.kind != Kind::unused && slot.id == id ? &slot : nullptr;
+  // Any identifier from the wire: the slot of what is in flight under it, 0 = nothing.
+  std::uint16_t find(std::uint16_t id) const {
+    if (id < slots_.size()) {
+      const Slot& slot = slots_[id];
+      return slot.kind != Kind::unused && slot.id == id ? id : std::uint16_t{0};
+    }
+    if (by_remainder_.empty() || !is_reserved(id)) return 0;
+    const auto slot = by_remainder_[remainder(id)];
+    return slots_[slot].id == id ? slot : std::uint16_t{0};
   }
-  bool reserves() const { return greatest_ < ids_max; }
-  bool is_reserved(std::uint16_t id) const { return id > greatest_ && id < reserved_first + reserved_count; }
-  // Only of identifiers in use.
-  Slot& operator[](std::uint16_t id) { return id <= greatest_ ? slots_[id] : at_remainder(id); }
-  const Slot& operator[](std::uint16_t id) const { return id <= greatest_ ? slots_[id] : at_remainder(id); }
+  Slot& operator[](std::uint16_t id) { return slots_[id]; }
+  const Slot& operator[](std::uint16_t id) const { return slots_[id]; }
 
   void append(List& list, std::uint16_t id) {
-    Slot& slot = (*this)[id];
+    Slot& slot = slots_[id];
     slot.next = 0;
     slot.previous = list.last;
-    (list.last != 0 ? (*this)[list.last].next : list.first) = id;
+    (list.last != 0 ? slots_[list.last].next : list.first) = id;
     list.last = id;
     ++list.size;
   }
   void remove(List& list, std::uint16_t id) {
-    const Slot& slot = (*this)[id];
-    (slot.previous != 0 ? (*this)[slot.previous].next : list.first) = slot.next;
-    (slot.next != 0 ? (*this)[slot.next].previous : list.last) = slot.previous;
+    const Slot& slot = slots_[id];
+    (slot.previous != 0 ? slots_[slot.previous].next : list.first) = slot.next;
+    (slot.next != 0 ? slots_[slot.next].previous : list.last) = slot.previous;
     --list.size;
   }
 
   // Gives the memory back; only when nothing is in flight.
   void shrink() {
-    if (reserved_used_ == 0) reserved_ = std::vector<Slot>();
     if (used_ != 0) return;
+    by_remainder_ = std::vector<std::uint16_t>();
     slots_ = std::vector<Slot>();  // `= {}` would keep the memory
     free_ = 0;
   }
@@ -155,34 +158,37 @@ class InFlight {
 
   void grow() {
     const std::size_t old_size = std::max<std::size_t>(slots_.size(), 1);
-    if (old_size > greatest_) return;
-    const std::size_t size = std::min(old_size == 1 ? 17 : (old_size - 1) * 2 + 1, greatest_ + 1);
+    if (old_size > slots_max_) return;
+    const std::size_t size = std::min(old_size == 1 ? 17 : (old_size - 1) * 2 + 1, slots_max_ + 1);
     slots_.reserve(size);
     slots_.resize(size, Slot{});
     used_ += size - old_size;  // as if the new ones were in use
-    for (std::size_t id = old_size; id < size; ++id) free(static_cast<std::uint16_t>(id));
-  }
-
-  Slot& at_remainder(std::uint16_t id) { return reserved_[id & (reserved_.size() - 1)]; }
-  const Slot& at_remainder(std::uint16_t id) const { return reserved_[id & (reserved_.size() - 1)]; }
-
-  // Two identifiers with different remainders keep them so in a larger table; in one of reserved_count no two are equal.
-  void grow_reserved() {
-    std::vector<Slot> old(std::max<std::size_t>(reserved_.size() * 2, 16));
-    old.swap(reserved_);
-    for (const Slot& slot : old) {
-      if (slot.kind != Kind::unused) at_remainder(slot.id) = slot;
+    for (std::size_t id = old_size; id < size; ++id) {
+      slots_[id].id = static_cast<std::uint16_t>(id);
+      free(static_cast<std::uint16_t>(id));
     }
   }
 
-  std::size_t greatest_;     // the greatest identifier of take()
+  std::size_t remainder(std::uint16_t id) const { return id & (by_remainder_.size() - 1); }
+
+  // Two identifiers with different remainders keep them so in a larger table; in one of reserved_count none are equal.
+  void grow_table() {
+    std::vector<std::uint16_t> old(std::max<std::size_t>(by_remainder_.size() * 2, 16));
+    old.swap(by_remainder_);
+    for (const auto slot : old) {
+      if (slot != 0) by_remainder_[remainder(slots_[slot].id)] = slot;
+    }
+  }
+
+  std::size_t slots_max_;
+
   std::vector<Slot> slots_;  // [0] is not used
   std::size_t used_ = 0;
   std::size_t free_ = 0;
   std::uint16_t free_first_ = 0;
   std::uint16_t free_last_ = 0;
-  std::vector<Slot> reserved_;  // empty or a power of two; [id % size]
-  std::size_t reserved_used_ = 0;
+  std::vector<std::uint16_t>
+      by_remainder_;  // slots of reserved identifiers, 0 = none; empty or a power of two
 };
 
 }  // namespace fulmar::mqtt

@@ -53,9 +53,9 @@ TEST(InFlight, random_use_never_gives_a_live_identifier_again_and_keeps_the_orde
       live.push_back(id);
     } else {
       const auto victim = live.begin() + static_cast<std::ptrdiff_t>(random() % live.size());
-      ASSERT_NE(in_flight.find(*victim), nullptr);
+      ASSERT_EQ(in_flight.find(*victim), *victim);
       free(in_flight, *victim);
-      ASSERT_EQ(in_flight.find(*victim), nullptr);
+      ASSERT_EQ(in_flight.find(*victim), 0);
       live.erase(victim);
     }
     ASSERT_EQ(in_flight.used(), live.size());
@@ -79,20 +79,71 @@ TEST(InFlight, a_freed_identifier_rests_before_it_is_given_again) {
 
 TEST(InFlight, nothing_is_found_under_foreign_identifiers) {
   InFlight in_flight;
-  EXPECT_EQ(in_flight.find(0), nullptr);
-  EXPECT_EQ(in_flight.find(1), nullptr);
-  EXPECT_EQ(in_flight.find(65'535), nullptr);
+  EXPECT_EQ(in_flight.find(0), 0);
+  EXPECT_EQ(in_flight.find(1), 0);
+  EXPECT_EQ(in_flight.find(65'535), 0);
   const auto id = take(in_flight);
-  EXPECT_NE(in_flight.find(id), nullptr);
-  EXPECT_EQ(in_flight.find(0), nullptr);
-  EXPECT_EQ(in_flight.find(static_cast<std::uint16_t>(id + 1)), nullptr);
+  EXPECT_EQ(in_flight.find(id), id);
+  EXPECT_EQ(in_flight.find(0), 0);
+  EXPECT_EQ(in_flight.find(static_cast<std::uint16_t>(id + 1)), 0);
+}
+
+TEST(InFlight, reserved_identifiers_are_never_handed_out) {
+  InFlight in_flight(true);
+  std::set<std::uint16_t> live;
+  while (in_flight.has_free()) ASSERT_TRUE(live.insert(take(in_flight)).second);
+  EXPECT_EQ(live.size(), 32'767u);
+  EXPECT_EQ(*live.rbegin(), 32'767u);
+  for (std::uint32_t id = 0x8000; id <= 0xffff; ++id) {
+    ASSERT_EQ(in_flight.find(static_cast<std::uint16_t>(id)), 0);
+  }
+}
+
+TEST(InFlight, a_reserved_identifier_and_a_plain_one_never_answer_for_each_other) {
+  InFlight in_flight(true);
+  std::mt19937 random(11);
+  std::deque<std::pair<std::uint16_t, std::uint16_t>> live;  // identifier, slot
+  std::uint64_t position = 0x3f00;
+  std::uint64_t oldest = position;
+  for (int i = 0; i < 100'000; ++i) {
+    if (random() % 2 == 0 && position - oldest < 8'000) {
+      if (random() % 3 == 0) {
+        const auto slot = take(in_flight);
+        ASSERT_EQ(in_flight[slot].id, slot);
+        live.emplace_back(slot, slot);
+      } else {
+        const auto id = InFlight::reserved_id(position);
+        ASSERT_EQ(in_flight.find(id), 0);
+        const auto slot = in_flight.take_reserved(id);
+        in_flight[slot].kind = InFlight::Kind::publish_qos_2;
+        in_flight.append(in_flight.messages, slot);
+        ASSERT_EQ(in_flight[slot].id, id);
+        live.emplace_back(id, slot);
+      }
+      position += 1 + random() % 20;
+    } else if (!live.empty()) {
+      const auto [id, slot] = live.front();
+      live.pop_front();
+      ASSERT_EQ(in_flight.find(id), slot);
+      if (id != slot) {
+        ASSERT_EQ(in_flight.find(slot), 0);
+      }
+      free(in_flight, slot);
+      ASSERT_EQ(in_flight.find(id), 0);
+      ASSERT_EQ(in_flight.find(slot), 0);
+    }
+    if (live.empty()) oldest = position;
+    if (i % 1'000 != 0) continue;
+    for (const auto& [id, slot] : live) ASSERT_EQ(in_flight.find(id), slot);
+    ASSERT_EQ(in_flight.messages.size, live.size());
+  }
 }
 
 TEST(InFlight, gives_its_memory_back_only_when_nothing_is_in_flight) {
   InFlight in_flight;
   const auto id = take(in_flight);
   in_flight.shrink();
-  EXPECT_NE(in_flight.find(id), nullptr);
+  EXPECT_EQ(in_flight.find(id), id);
   free(in_flight, id);
   in_flight.shrink();
   EXPECT_NE(take(in_flight), 0);

@@ -210,6 +210,24 @@ class ScriptedServer {
     EXPECT_TRUE(session.publish(record.view()));
     return last_sequence;
   }
+  // A message of a log, with its position there as token.
+  void publish_stored(std::string_view payload, std::uint64_t position, Resumed how = Resumed::fresh) {
+    RecordParts parts;
+    parts.topic = "t";
+    parts.payload = as_bytes(payload);
+    parts.qos = QoS::exactly_once;
+    publish_stored(parts, position, how);
+  }
+  void publish_stored(RecordParts parts, std::uint64_t position, Resumed how) {
+    parts.sequence = ++last_sequence;
+    parts.token = position;
+    const OwnedRecord record(parts);
+    EXPECT_TRUE(session.publish_stored(record.view(), position, how));
+  }
+  void release(std::uint64_t position) {
+    EXPECT_TRUE(session.release(position));
+    flush();
+  }
   void pass(std::chrono::milliseconds time) { now += time; }
   // Lets time pass up to the session's next timeout and fires it.
   void run_timeout() {
@@ -226,6 +244,7 @@ class ScriptedServer {
       if (const auto* connected_event = std::get_if<Connected>(&event)) connected.push_back(*connected_event);
       if (const auto* refused_event = std::get_if<Refused>(&event)) refused.push_back(*refused_event);
       if (const auto* completed_event = std::get_if<Completed>(&event)) completed.push_back(*completed_event);
+      if (const auto* pubrec = std::get_if<PubrecReceived>(&event)) recorded.push_back(*pubrec);
       if (const auto* authentication = std::get_if<Authentication>(&event))
         challenges.push_back(*authentication);
       if (const auto* received = std::get_if<Received>(&event)) {
@@ -261,6 +280,7 @@ class ScriptedServer {
   std::vector<Connected> connected;
   std::vector<Refused> refused;
   std::vector<Completed> completed;
+  std::vector<PubrecReceived> recorded;
   std::vector<Message> messages;
   std::vector<Close> closings;
   std::vector<Answer> answers;

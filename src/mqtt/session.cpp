@@ -59,7 +59,7 @@ void Session::forget_session() { impl_->wants_clean_start = true; }
 
 Session::Counts Session::counts() const {
   Counts counts = impl_->totals;
-  counts.queued = impl_->pending.size() + (impl_->split.record && impl_->split.id == 0 ? 1 : 0);
+  counts.queued = impl_->pending.size() + (impl_->split.record && impl_->split.slot == 0 ? 1 : 0);
   counts.in_flight = impl_->in_flight.messages.size;
   counts.unacknowledged = impl_->received.size();
   return counts;
@@ -199,29 +199,29 @@ void Session::Impl::close() {
   received.connection_lost();
   forget_requests();
   // A QoS 0 message that was cut in the middle has not been sent; one with an identifier is in flight.
-  if (split.record && split.id == 0) put_back(split.record);
+  if (split.record && split.slot == 0) put_back(split.record);
   split = Split();
   releases.clear();
   on_wire = 0;
   resend = 0;
-  for (auto id = in_flight.messages.first; id != 0; id = in_flight[id].next) in_flight[id].on_wire = false;
+  for (auto at = in_flight.messages.first; at != 0; at = in_flight[at].next) in_flight[at].on_wire = false;
 }
 
 // The server still has the session: what it has not acknowledged is sent again, PUBRELs first since their messages were
 // [MQTT-4.4.0-1]. For a message that the caller has not released yet nothing is sent: its PUBLISH was acknowledged.
 void Session::Impl::resume() {
   std::vector<std::pair<std::uint32_t, std::uint16_t>> recorded;
-  for (auto id = in_flight.messages.first; id != 0; id = in_flight[id].next) {
-    const auto& slot = in_flight[id];
-    if (slot.kind == Kind::recorded || slot.kind == Kind::release) recorded.emplace_back(slot.number, id);
+  for (auto at = in_flight.messages.first; at != 0; at = in_flight[at].next) {
+    const auto& slot = in_flight[at];
+    if (slot.kind == Kind::recorded || slot.kind == Kind::release) recorded.emplace_back(slot.number, at);
   }
   std::ranges::sort(recorded, [](const auto& a, const auto& b) {
     return static_cast<std::int32_t>(a.first - b.first) < 0;  // the number may have wrapped
   });
-  for (const auto& [number, id] : recorded) {
-    in_flight[id].on_wire = true;
+  for (const auto& [number, at] : recorded) {
+    in_flight[at].on_wire = true;
     ++on_wire;
-    releases.push_back(id);
+    releases.push_back(at);
   }
   send_releases();
   resend = resend_from(in_flight.messages.first);
@@ -230,12 +230,12 @@ void Session::Impl::resume() {
 // The session is lost: what was not acknowledged becomes a new message, in its order before the others. That holds for QoS 2
 // messages past their PUBREC too: nobody can tell whether the server delivered them, and none may be lost.
 void Session::Impl::requeue_in_flight() {
-  for (auto id = in_flight.messages.last; id != 0;) {
-    Slot& slot = in_flight[id];
+  for (auto at = in_flight.messages.last; at != 0;) {
+    Slot& slot = in_flight[at];
     const auto previous = slot.previous;
     put_back(slot.record);
-    in_flight.free(id);
-    id = previous;
+    in_flight.free(at);
+    at = previous;
   }
   in_flight.messages = {};
   releases.clear();
@@ -244,38 +244,38 @@ void Session::Impl::requeue_in_flight() {
     pending[i].state().how = Resumed::fresh;
     pending[i].state().refusal = ReasonCode::success;
   }
-  for (auto id = in_flight.abandoned.first; id != 0;) {
-    const auto next = in_flight[id].next;
-    in_flight.free(id);
-    id = next;
+  for (auto at = in_flight.abandoned.first; at != 0;) {
+    const auto next = in_flight[at].next;
+    in_flight.free(at);
+    at = next;
   }
   in_flight.abandoned = {};
   on_wire = 0;
   resend = 0;
 }
 
-// The message of `id` ends here without the server's word. A QoS 2 identifier that the server may hold stays taken as long
+// The message of `at` ends here without the server's word. A QoS 2 identifier that the server may hold stays taken as long
 // as its session: a new message under it would pass for a repetition and be lost [MQTT-2.2.1-3, MQTT-4.3.3-10]. That of a
 // stored one is the caller's to keep apart.
-void Session::Impl::give_up(std::uint16_t id) {
-  Slot& slot = in_flight[id];
+void Session::Impl::give_up(std::uint16_t at) {
+  Slot& slot = in_flight[at];
   const bool pubrel_sent = slot.kind == Kind::release;
   const bool rests = slot.kind != Kind::publish_qos_1 && !slot.record.is_stored();
   release_record(slot.record);
   if (slot.on_wire) --on_wire;
-  if (resend == id) resend = resend_from(slot.next);
-  in_flight.remove(in_flight.messages, id);
-  if (!rests) return in_flight.free(id);
+  if (resend == at) resend = resend_from(slot.next);
+  in_flight.remove(in_flight.messages, at);
+  if (!rests) return in_flight.free(at);
   slot.on_wire = pubrel_sent;
   slot.kind = Kind::abandoned;
-  in_flight.append(in_flight.abandoned, id);
+  in_flight.append(in_flight.abandoned, at);
 }
 
 void Session::Impl::forget_requests() {
-  for (auto id = in_flight.requests.first; id != 0;) {
-    const auto next = in_flight[id].next;
-    in_flight.free(id);
-    id = next;
+  for (auto at = in_flight.requests.first; at != 0;) {
+    const auto next = in_flight[at].next;
+    in_flight.free(at);
+    at = next;
   }
   in_flight.requests = {};
 }
@@ -293,7 +293,7 @@ void Session::Impl::release_record(HeldRecord record) {
 
 void Session::Impl::take_all(void (*take)(void*, RecordView), void* context) {
   if (split.record) {
-    if (split.id == 0) put_back(split.record);
+    if (split.slot == 0) put_back(split.record);
     split = Split();
     abrupt = true;  // its packet cannot be finished on this connection any more
   }
@@ -314,8 +314,8 @@ void Session::Impl::for_each_pending(void (*view)(void*, RecordView, std::option
   const auto show = [&](HeldRecord record) {
     view(context, record.view(), record.is_stored() ? std::optional(record.state().position) : std::nullopt);
   };
-  for (auto id = in_flight.messages.first; id != 0; id = in_flight[id].next) show(in_flight[id].record);
-  if (split.record && split.id == 0) show(split.record);
+  for (auto at = in_flight.messages.first; at != 0; at = in_flight[at].next) show(in_flight[at].record);
+  if (split.record && split.slot == 0) show(split.record);
   for (std::size_t i = 0; i < pending.size(); ++i) show(pending[i]);
 }
 

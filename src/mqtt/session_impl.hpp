@@ -20,6 +20,7 @@
 namespace fulmar::mqtt {
 
 struct Session::Impl {
+  // `at` is the index of a slot: the packet identifier but for stored messages.
   using Kind = InFlight::Kind;
   using Slot = InFlight::Slot;
   using Stage = ReceivedIds::Stage;
@@ -46,7 +47,7 @@ struct Session::Impl {
   void send_connect();
   void resume();
   void requeue_in_flight();
-  void give_up(std::uint16_t id);
+  void give_up(std::uint16_t at);
   void forget_requests();
   void release_record(HeldRecord record);
   void put_back(HeldRecord record);
@@ -77,11 +78,11 @@ struct Session::Impl {
     std::size_t room() const { return static_cast<std::size_t>(end - at); }
   };
   void send_next(Out& out);
-  void enter_flight(std::uint16_t id, HeldRecord record, Kind kind);
+  void enter_flight(std::uint16_t at, HeldRecord record, Kind kind);
   void send_again(Out& out);
-  std::uint16_t resend_from(std::uint16_t id) const;
+  std::uint16_t resend_from(std::uint16_t at) const;
   void send_publish(Out& out, const PublishHead& head, std::size_t head_size, HeldRecord record,
-                    std::uint16_t id);
+                    std::uint16_t at);
   void continue_split(Out& out);
   PublishHead head_of(const RecordHeader& header, RecordView record) const;
   std::size_t measure_with_alias(PublishHead& head, OutboundAliases::Use& alias) const;
@@ -116,7 +117,7 @@ struct Session::Impl {
   void adopt_limits(const PropertiesView& properties);
   DecodeError resolve_alias(PublishView& message);
   DecodeError admit(const PublishView& message, bool& deliver);
-  void complete(std::uint16_t id, Slot& slot, Outcome outcome, ReasonCode reason, Event& event);
+  void complete(std::uint16_t at, Slot& slot, Outcome outcome, ReasonCode reason, Event& event);
   void acknowledge(std::uint16_t id, ReasonCode reason);
   void send_handled();
   bool breaks_problem_information(const PropertiesView& properties) const;
@@ -126,11 +127,11 @@ struct Session::Impl {
   bool publish_stored(RecordView record, std::uint64_t position, Resumed how);
   bool may_send_stored(HeldRecord record) const;
   void send_next_stored(Out& out);
-  void send_pubrel(Out& out, std::uint16_t id);
-  bool wait_for_release(std::uint16_t id, Slot& slot, Event& event);
+  void send_pubrel(Out& out, std::uint16_t at);
+  bool wait_for_release(std::uint16_t at, Slot& slot, Event& event);
   bool release(std::uint64_t position);
   void send_releases();
-  void complete_stored(std::uint16_t id, Slot& slot, ReasonCode reason, Event& event);
+  void complete_stored(std::uint16_t at, Slot& slot, ReasonCode reason, Event& event);
 
   // --- configuration and what was agreed for this connection
   SessionConfig config;
@@ -179,8 +180,8 @@ struct Session::Impl {
   GrowingRing<std::uint16_t> releases;  // recorded, in the order of their PUBRECs [MQTT-4.6.0-4]
   ByteQueue control;                    // encoded packets other than PUBLISH
   struct Split {                        // a PUBLISH that is spread over several buffers
-    HeldRecord record{};                // none = none
-    std::uint16_t id = 0;               // 0: QoS 0, the record is the split's own
+    HeldRecord record{};                // none = no split
+    std::uint16_t slot = 0;             // 0: QoS 0, the record is the split's own
     std::size_t head_done = 0;
     std::size_t payload_done = 0;
   } split;

@@ -267,33 +267,34 @@ bool Session::Impl::handle_ack(const Frame& frame, Event& event) {
     return violate(DecodeError::problem_information_not_requested, event);
   }
   const auto id = ack.packet_id;
-  Slot* slot = in_flight.find(id);
+  const auto at = in_flight.find(id);
   const bool refused = ack.reason >= ReasonCode::unspecified_error;
   // A packet of which only a part has left cannot have been answered.
-  if (slot != nullptr && id != split.id) {
-    switch (slot->kind) {
+  if (at != 0 && at != split.slot) {
+    Slot& slot = in_flight[at];
+    switch (slot.kind) {
       case Kind::publish_qos_1:
         if (ack.type != PacketType::puback) break;
-        complete(id, *slot, refused ? Outcome::refused : Outcome::acknowledged, ack.reason, event);
+        complete(at, slot, refused ? Outcome::refused : Outcome::acknowledged, ack.reason, event);
         return true;
       case Kind::publish_qos_2:
         if (ack.type != PacketType::pubrec) break;
         if (refused) {  // final: no PUBREL, no re-send [MQTT-4.4.0-2]
-          complete(id, *slot, Outcome::refused, ack.reason, event);
+          complete(at, slot, Outcome::refused, ack.reason, event);
           return true;
         }
-        if (resend == id) resend = resend_from(slot->next);
-        slot->number = release_number++;
-        if (slot->record.is_stored() || !releases.empty()) return wait_for_release(id, *slot, event);
-        slot->kind = Kind::release;
+        if (resend == at) resend = resend_from(slot.next);
+        slot.number = release_number++;
+        if (slot.record.is_stored() || !releases.empty()) return wait_for_release(at, slot, event);
+        slot.kind = Kind::release;
         queue_ack(PacketType::pubrel, id);
         return false;
       case Kind::release:
         if (ack.type == PacketType::pubcomp) {
-          if (slot->record.is_stored()) {
-            complete_stored(id, *slot, ack.reason, event);
+          if (slot.record.is_stored()) {
+            complete_stored(at, slot, ack.reason, event);
           } else {
-            complete(id, *slot, Outcome::acknowledged, ack.reason, event);
+            complete(at, slot, Outcome::acknowledged, ack.reason, event);
           }
           return true;
         }
@@ -301,16 +302,16 @@ bool Session::Impl::handle_ack(const Frame& frame, Event& event) {
         break;
       case Kind::abandoned:  // the server brings its exchange to an end: then the identifier is free
         if (ack.type == PacketType::pubrec && !refused) {
-          slot->on_wire = true;
+          slot.on_wire = true;
           queue_ack(PacketType::pubrel, id);
-        } else if (ack.type == PacketType::pubrec || (ack.type == PacketType::pubcomp && slot->on_wire)) {
-          in_flight.remove(in_flight.abandoned, id);
-          in_flight.free(id);
+        } else if (ack.type == PacketType::pubrec || (ack.type == PacketType::pubcomp && slot.on_wire)) {
+          in_flight.remove(in_flight.abandoned, at);
+          in_flight.free(at);
         }
         break;
       default: break;
     }
-  } else if (slot == nullptr && ack.type == PacketType::pubrec && !refused && !in_flight.is_reserved(id)) {
+  } else if (at == 0 && ack.type == PacketType::pubrec && !refused && !in_flight.is_reserved(id)) {
     // Nobody will ask for it again. A reserved one belongs to a message that the caller still has, or will give again:
     // the server must remember it until then.
     queue_ack(PacketType::pubrel, id, ReasonCode::packet_identifier_not_found);
@@ -319,14 +320,14 @@ bool Session::Impl::handle_ack(const Frame& frame, Event& event) {
   return false;
 }
 
-void Session::Impl::complete(std::uint16_t id, Slot& slot, Outcome outcome, ReasonCode reason, Event& event) {
+void Session::Impl::complete(std::uint16_t at, Slot& slot, Outcome outcome, ReasonCode reason, Event& event) {
   const auto& header = slot.record.header();
   event.emplace<Completed>(Completed{header.sequence, header.token, outcome, reason});
   release_record(slot.record);
   if (slot.on_wire) --on_wire;
-  if (resend == id) resend = resend_from(slot.next);
-  in_flight.remove(in_flight.messages, id);
-  in_flight.free(id);
+  if (resend == at) resend = resend_from(slot.next);
+  in_flight.remove(in_flight.messages, at);
+  in_flight.free(at);
 }
 
 bool Session::Impl::handle_suback(const Frame& frame, Event& event) {
@@ -338,19 +339,20 @@ bool Session::Impl::handle_suback(const Frame& frame, Event& event) {
   }
   const auto id = answer.packet_id;
   const bool suback = answer.type == PacketType::suback;
-  const Slot* slot = in_flight.find(id);
-  if (slot == nullptr || slot->kind != (suback ? Kind::subscribe : Kind::unsubscribe)) {
+  const auto at = in_flight.find(id);
+  if (at == 0 || in_flight[at].kind != (suback ? Kind::subscribe : Kind::unsubscribe)) {
     ++totals.answers_ignored;
     return false;
   }
+  const Slot& slot = in_flight[at];
   codes.clear();
   for (std::size_t i = 0; i < answer.codes.size(); ++i) codes.push_back(answer.code(i));
-  if (!suback && !v5()) codes.assign(slot->number, ReasonCode::success);  // 3.1.1 does not tell
-  if (codes.size() != slot->number) return violate(DecodeError::codes_do_not_match_filters, event);
+  if (!suback && !v5()) codes.assign(slot.number, ReasonCode::success);  // 3.1.1 does not tell
+  if (codes.size() != slot.number) return violate(DecodeError::codes_do_not_match_filters, event);
   event = SubscriptionAcknowledged{
-      .token = slot->token, .unsubscribe = !suback, .codes = codes, .properties = answer.properties};
-  in_flight.remove(in_flight.requests, id);
-  in_flight.free(id);
+      .token = slot.token, .unsubscribe = !suback, .codes = codes, .properties = answer.properties};
+  in_flight.remove(in_flight.requests, at);
+  in_flight.free(at);
   return true;
 }
 

@@ -161,32 +161,32 @@ void Session::Impl::send_next(Out& out) {
   send_publish(out, head, head_size, message, head.packet_id);
 }
 
-void Session::Impl::enter_flight(std::uint16_t id, HeldRecord record, Kind kind) {
-  auto& slot = in_flight[id];
+void Session::Impl::enter_flight(std::uint16_t at, HeldRecord record, Kind kind) {
+  auto& slot = in_flight[at];
   slot.record = record;
   slot.kind = kind;
   slot.on_wire = true;
-  in_flight.append(in_flight.messages, id);
+  in_flight.append(in_flight.messages, at);
   ++on_wire;
 }
 
-// The first message from `id` on that waits for PUBACK or PUBREC; new messages do not wait for those past their PUBREC.
-std::uint16_t Session::Impl::resend_from(std::uint16_t id) const {
-  while (id != 0 && (in_flight[id].kind == Kind::release || in_flight[id].kind == Kind::recorded)) {
-    id = in_flight[id].next;
+// The first message from `at` on that waits for PUBACK or PUBREC; new messages do not wait for those past their PUBREC.
+std::uint16_t Session::Impl::resend_from(std::uint16_t at) const {
+  while (at != 0 && (in_flight[at].kind == Kind::release || in_flight[at].kind == Kind::recorded)) {
+    at = in_flight[at].next;
   }
-  return id;
+  return at;
 }
 
 // The next in-flight message of the former connection: with DUP, under its old identifier [MQTT-3.3.1-1, MQTT-4.4.0-1].
 void Session::Impl::send_again(Out& out) {
-  const auto id = resend;
-  auto& slot = in_flight[id];
+  const auto at = resend;
+  auto& slot = in_flight[at];
   resend = resend_from(slot.next);
   const RecordView record = slot.record.view();
   const RecordHeader& header = record.header();
   auto head = head_of(header, record);
-  head.packet_id = id;
+  head.packet_id = slot.id;
   head.dup = true;
   // What has been sent once does not expire here any more [MQTT-4.3.3-7]; 0 would mean no expiry to some servers.
   if (v5() && header.expiry_s != no_expiry) head.expiry_s = std::max(life_left(header, out.now), 1u);
@@ -201,27 +201,27 @@ void Session::Impl::send_again(Out& out) {
       slot.kind = Kind::release;
       slot.on_wire = true;
       ++on_wire;
-      return send_pubrel(out, id);
+      return send_pubrel(out, at);
     }
     completions.push_back({header.sequence, header.token, Outcome::refused, why});
-    give_up(id);
+    give_up(at);
     return;
   }
   slot.on_wire = true;
   ++on_wire;
   ++totals.publishes_resent;
   if (alias.alias != 0) aliases_out.sent(alias, record.topic());
-  send_publish(out, head, head_size, slot.record, id);
+  send_publish(out, head, head_size, slot.record, at);
 }
 
-// Writes head and payload, or as much as there is room for. A QoS 0 record (id 0) ends with its last byte.
+// Writes head and payload, or as much as there is room for. A QoS 0 record (at 0) ends with its last byte.
 void Session::Impl::send_publish(Out& out, const PublishHead& head, std::size_t head_size, HeldRecord message,
-                                 std::uint16_t id) {
+                                 std::uint16_t at) {
   ++totals.publishes_sent;
   const RecordView record = message.view();
   if (head_size + head.payload_size <= out.room()) {
     out.at = put_bytes(write(out.at, head, version), record.payload());
-    if (id != 0) return;
+    if (at != 0) return;
     const auto& header = record.header();
     completions.push_back({header.sequence, header.token, Outcome::sent, ReasonCode::success});
     release_record(message);
@@ -229,7 +229,7 @@ void Session::Impl::send_publish(Out& out, const PublishHead& head, std::size_t 
   }
   split_head.resize(head_size);
   write(split_head.data(), head, version);
-  split = Split{.record = message, .id = id, .head_done = 0, .payload_done = 0};
+  split = Split{.record = message, .slot = at, .head_done = 0, .payload_done = 0};
   continue_split(out);
 }
 
@@ -242,7 +242,7 @@ void Session::Impl::continue_split(Out& out) {
     return done == bytes.size();
   };
   if (!copy_part(split_head, split.head_done) || !copy_part(record.payload(), split.payload_done)) return;
-  if (split.id == 0) {
+  if (split.slot == 0) {
     const auto& header = record.header();
     completions.push_back({header.sequence, header.token, Outcome::sent, ReasonCode::success});
     release_record(split.record);

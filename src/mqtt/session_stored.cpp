@@ -20,7 +20,7 @@ bool Session::Impl::publish_stored(RecordView record, std::uint64_t position, Re
 // --- sending --------------------------------------------------------------------------------------------------------
 
 bool Session::Impl::may_send_stored(HeldRecord record) const {
-  return on_wire < window() && in_flight.find(InFlight::reserved_id(record.state().position)) == nullptr;
+  return may_take_id() && in_flight.find(InFlight::reserved_id(record.state().position)) == 0;
 }
 
 // send_next() for a stored message: its exchange goes on where its former process left it.
@@ -47,30 +47,30 @@ void Session::Impl::send_next_stored(Out& out) {
 
   const bool only_release = stored.how == Resumed::released || why != ReasonCode::success;
   if (stored.how == Resumed::maybe_sent) stored.refusal = why;
-  in_flight.take_reserved(id);
-  enter_flight(id, message, only_release ? Kind::release : Kind::publish_qos_2);
+  const auto at = in_flight.take_reserved(id);
+  enter_flight(at, message, only_release ? Kind::release : Kind::publish_qos_2);
   pop_pending();
-  if (only_release) return send_pubrel(out, id);
+  if (only_release) return send_pubrel(out, at);
   if (head.dup) ++totals.publishes_resent;
   if (alias.alias != 0) aliases_out.sent(alias, record.topic());
-  send_publish(out, head, head_size, message, id);
+  send_publish(out, head, head_size, message, at);
 }
 
 // For an exchange that goes on with PUBREL without a PUBREC on this connection: in its turn among the messages.
-void Session::Impl::send_pubrel(Out& out, std::uint16_t id) {
-  in_flight[id].number = release_number++;
-  queue_ack(PacketType::pubrel, id);
+void Session::Impl::send_pubrel(Out& out, std::uint16_t at) {
+  in_flight[at].number = release_number++;
+  queue_ack(PacketType::pubrel, in_flight[at].id);
   out.at += control.take({out.at, out.room()});
 }
 
 // --- PUBREC, release, PUBCOMP ---------------------------------------------------------------------------------------
 
 // A PUBREC whose PUBREL has to wait: for the caller, or for that of an earlier PUBREC [MQTT-4.6.0-4].
-bool Session::Impl::wait_for_release(std::uint16_t id, Slot& slot, Event& event) {
+bool Session::Impl::wait_for_release(std::uint16_t at, Slot& slot, Event& event) {
   const bool stored = slot.record.is_stored();
   slot.kind = Kind::recorded;
   slot.released = !stored;
-  releases.push_back(id);
+  releases.push_back(at);
   if (!stored) return false;
   const auto& header = slot.record.header();
   event = PubrecReceived{header.sequence, header.token, slot.record.state().position};
@@ -78,12 +78,11 @@ bool Session::Impl::wait_for_release(std::uint16_t id, Slot& slot, Event& event)
 }
 
 bool Session::Impl::release(std::uint64_t position) {
-  auto* slot = in_flight.reserves() ? in_flight.find(InFlight::reserved_id(position)) : nullptr;
-  if (slot == nullptr || slot->kind != Kind::recorded || slot->released ||
-      slot->record.state().position != position) {
-    return false;
-  }
-  slot->released = true;
+  const auto at = in_flight.reserves() ? in_flight.find(InFlight::reserved_id(position)) : std::uint16_t{0};
+  if (at == 0) return false;
+  Slot& slot = in_flight[at];
+  if (slot.kind != Kind::recorded || slot.released || slot.record.state().position != position) return false;
+  slot.released = true;
   send_releases();
   return true;
 }
@@ -91,22 +90,21 @@ bool Session::Impl::release(std::uint64_t position) {
 // Without a session on the line, resume() does it.
 void Session::Impl::send_releases() {
   for (; !releases.empty() && connack_seen && !ending && !abrupt; releases.pop_front()) {
-    const auto id = releases.front();
-    auto& slot = in_flight[id];
+    auto& slot = in_flight[releases.front()];
     if (slot.kind == Kind::recorded && !slot.released) return;
     slot.kind = Kind::release;
-    queue_ack(PacketType::pubrel, id);
+    queue_ack(PacketType::pubrel, slot.id);
   }
 }
 
 // PUBCOMP. An unknown identifier is not an error: the server had ended the exchange before, and its answer was lost. But
 // where PUBREL only ended what could not be repeated, it tells that the server never had the message; 3.1.1 does not say.
-void Session::Impl::complete_stored(std::uint16_t id, Slot& slot, ReasonCode reason, Event& event) {
+void Session::Impl::complete_stored(std::uint16_t at, Slot& slot, ReasonCode reason, Event& event) {
   const auto why = slot.record.state().refusal;
   if (why != ReasonCode::success && (!v5() || reason != ReasonCode::success)) {
-    return complete(id, slot, Outcome::refused, why, event);
+    return complete(at, slot, Outcome::refused, why, event);
   }
-  complete(id, slot, Outcome::acknowledged, reason, event);
+  complete(at, slot, Outcome::acknowledged, reason, event);
 }
 
 }  // namespace fulmar::mqtt

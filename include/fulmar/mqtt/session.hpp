@@ -35,9 +35,9 @@
 //     process that does not find the note knows that the server still remembers the message, and repeats the PUBLISH; one
 //     that finds it sends only PUBREL [MQTT-4.3.3-4..6]. Call release() in the order of those events: a PUBREL waits for
 //     those of earlier PUBRECs [MQTT-4.6.0-4].
-//   - Notes are worth as much as the server's session. At a Connected without session_present, and at forget_session(),
-//     they are void, those under way too: the caller notes that before it transmits again, and calls release() only for
-//     later events. The session publishes all anew, as it does with the others.
+//   - Notes are worth as much as the server's session. A Connected without session_present makes them void, those under
+//     way too: the caller notes that before it transmits again, and calls release() only for later events. The session
+//     publishes all anew, as it does with the others.
 //
 // Keep-alive [MQTT-3.1.2-20, MQTT-3.12.4-1]: with K the keep-alive in force, PINGREQ leaves after 7/8 K without sending or
 // without receiving; any bytes from the server answer it. The connection is dead when nothing has come for 1.5 K and for
@@ -192,9 +192,9 @@ using Event = std::variant<std::monostate, Connected, Refused, Received, Complet
 
 // What former processes may have done for a stored message. Void, as are all of their notes, once the server has no session.
 enum class Resumed : std::uint8_t {
-  fresh,       // nothing
+  fresh,       // nothing: no session was ever given this position
   maybe_sent,  // its PUBLISH may have left: it is sent with DUP [MQTT-3.3.1-1] and does not expire [MQTT-4.3.3-7]
-  released,  // release() was called, or could have been: only PUBREL is sent
+  released,  // its PUBREC is noted: only PUBREL is sent
 };
 
 class Session {
