@@ -111,7 +111,7 @@ void Backlog::retry_unstored() {
   std::byte* block = unstored_.front();
   const mqtt::RecordView record(block);
   if (!append(record, write_ahead_)) return;
-  unassigned_.push_back({block, record.header().sequence, record.header().token});
+  unassigned_.push_back({block, record.header().sequence, record.header().token, true});
   unstored_.pop_front();
 }
 
@@ -160,6 +160,8 @@ void Backlog::on(const spool::Rejected& event) {
   takes_again_ = false;
   if (!put.block) {
     shadows_.erase(std::ranges::find(shadows_, put.sequence, &Shadow::sequence));
+  } else if (put.again) {
+    unstored_.push_front(put.block);
   } else {
     unstored_.push_back(put.block);
   }

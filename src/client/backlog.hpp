@@ -115,6 +115,7 @@ class Backlog {
     std::byte* block = nullptr;  // a copy of the record; null for a shadow
     std::uint64_t sequence = 0;
     std::uint64_t token = 0;
+    bool again = false;  // it was in unstored_, at the front
   };
   struct Unsynced {
     spool::Sequence position = 0;
