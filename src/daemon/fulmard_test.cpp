@@ -44,7 +44,7 @@ bool eventually(auto condition, std::chrono::milliseconds patience = 10s) {
 }
 
 struct Totals {
-  std::uint64_t recorded = 0, acknowledged = 0, waiting = 0, dropped = 0;
+  std::uint64_t recorded = 0, acknowledged = 0, stored = 0, waiting = 0, dropped = 0;
 };
 
 class Fulmard : public testing::Test {
@@ -80,11 +80,12 @@ class Fulmard : public testing::Test {
     Totals t;
     if (!std::regex_search(
             text, m,
-            std::regex("recorded (\\d+) = acknowledged (\\d+) \\+ waiting (\\d+) \\+ dropped (\\d+)"))) {
+            std::regex("recorded (\\d+) = acknowledged (\\d+) \\+ stored (\\d+) \\+ waiting (\\d+) \\+ "
+                       "dropped (\\d+)"))) {
       ADD_FAILURE() << "no totals in: " << text;
       return t;
     }
-    return {std::stoull(m[1]), std::stoull(m[2]), std::stoull(m[3]), std::stoull(m[4])};
+    return {std::stoull(m[1]), std::stoull(m[2]), std::stoull(m[3]), std::stoull(m[4]), std::stoull(m[5])};
   }
   // Runs to the end by itself.
   int run(std::vector<std::string> flags) {
