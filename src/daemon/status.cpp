@@ -58,7 +58,7 @@ std::string disk_text(const StatusSnapshot::Disk& disk, const Metrics& m) {
   text += fmt::format("   files {} of {}", show_bytes(m.spool_bytes), show_bytes(disk.bytes_max));
   if (disk.sent_per_s > 0) text += fmt::format("   sending {}/s", rate(disk.sent_per_s));
   if (m.dropped_spool > 0) text += fmt::format("   dropped {}", m.dropped_spool);
-  return text + (m.spool_failing ? "   DISK FAILING: new messages wait in memory" : "");
+  return text + (m.spool_failing ? "   FAILING: new messages wait in memory" : "");
 }
 
 std::string cost_text(std::uint64_t ns) { return show_duration(std::chrono::nanoseconds(ns)); }
