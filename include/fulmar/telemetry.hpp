@@ -13,7 +13,8 @@
 // Invariants
 //   1. record() takes no lock, formats nothing, allocates nothing and makes no system call but the wake-up of a sleeping
 //      sender, in every state of the client [house invariant 1].
-//   2. Every record offered has exactly one place: recorded = messages_sent + waiting + dropped.total(), at any moment.
+//   2. Every record offered has exactly one place: recorded = messages_sent + offline_stored + waiting + dropped.total(),
+//      at any moment.
 //   3. Records leave in the order of record(); batches are handed to the client in that order.
 
 #include <array>
@@ -162,7 +163,7 @@ struct TelemetryStats {
   struct Dropped {
     std::uint64_t queue_full = 0;   // the queue had no room
     std::uint64_t refused = 0;      // the client or the server refused the batch for good
-    std::uint64_t undelivered = 0;  // without an outcome when the telemetry or the client was stopped
+    std::uint64_t undelivered = 0;  // given up without an outcome by the client or stop()
     std::uint64_t empty = 0;        // no value left: all null, invalid or filtered out
     std::uint64_t total() const { return queue_full + refused + undelivered + empty; }
   };
@@ -170,24 +171,28 @@ struct TelemetryStats {
   std::uint64_t recorded = 0;         // records offered to record()
   std::uint64_t messages_queued = 0;  // records handed to the client in batches
   std::uint64_t messages_sent = 0;    // records in acknowledged batches (QoS 0: sent)
-  std::uint64_t batches_queued = 0;   // batches handed to the client
-  std::uint64_t batches_sent = 0;     // acknowledged batches
-  std::uint64_t errors = 0;           // batches that the client or the server refused for good
-  std::uint64_t invalid_values = 0;   // nested JSON left out because it is none
-  Dropped dropped;                    // records
-  std::uint64_t waiting = 0;          // gauge: records without an outcome, wherever they are
-  std::uint64_t queue_size = 0;       // gauge: those of them still in the queue
-  std::uint64_t queue_max = 0;        // the bound of queue_size
-  bool blocked = false;               // the client's outbox is full; the sender waits for room
+  // Records in batches that the client told `stored`: written to its spool and synced before there was another outcome.
+  // They are delivered later, perhaps by a later process; this is their place in the books for good. With
+  // Durability::write_ahead every batch is told so.
+  std::uint64_t offline_stored = 0;
+  std::uint64_t batches_queued = 0;  // batches handed to the client
+  std::uint64_t batches_sent = 0;    // acknowledged batches
+  std::uint64_t errors = 0;          // batches that the client or the server refused for good
+  std::uint64_t invalid_values = 0;  // nested JSON left out because it is none
+  Dropped dropped;                   // records
+  std::uint64_t waiting = 0;         // gauge: records without an outcome, wherever they are
+  std::uint64_t queue_size = 0;      // gauge: those of them still in the queue
+  std::uint64_t queue_max = 0;       // the bound of queue_size
+  bool blocked = false;              // the client's outbox is full; the sender waits for room
   bool running = false;
   bool connected = false;     // the client is
   bool offline_mode = false;  // running without a connection: batches wait in the client
 
-  // The client's spool: messages of this client that are, or have been, on disk. Zero and empty without a spool.
-  std::uint64_t offline_stored = 0;  // ever written to it
-  std::uint64_t offline_sent = 0;    // of them acknowledged since
-  std::uint64_t offline_count = 0;   // gauge: there now
-  std::string offline_file{};        // where it is
+  // The client's spool. These two count messages (batches, and whatever else this client publishes), those that former
+  // processes left there too: Metrics::replayed and Metrics::spool_messages. Zero without a spool.
+  std::uint64_t offline_sent = 0;   // taken from it by this client to be sent
+  std::uint64_t offline_count = 0;  // gauge: there now, each until its acknowledgement
+  std::string offline_file{};  // where it is; for the client's owner to fill in: the client does not tell
 
   PowerHistogram enqueue_ns{};     // what record() took its caller, one call in 256 of each thread
   PowerHistogram batch_records{};  // records in the batches handed to the client
@@ -223,7 +228,8 @@ class Telemetry {
 
   // Starts the sender; records offered before wait in the queue. Idempotent.
   void start();
-  // Barrier: true when everything recorded before the call has an outcome; false when the deadline passed first.
+  // Barrier: true when everything recorded before the call has an outcome (acknowledged or stored, or dropped and counted);
+  // false when the deadline passed first.
   bool flush(std::chrono::milliseconds deadline);
   // Takes no more records, sends what waits and returns when everything has an outcome or the deadline has passed. What
   // was not handed to the client by then is dropped (`undelivered`); what was is `waiting` until the client settles it.

@@ -119,18 +119,29 @@ TEST(ClientConfig, reads_every_overflow_policy_that_there_is) {
   EXPECT_EQ(from({"MQTT_OVERFLOW=drop_oldest"})->overflow, Overflow::drop_oldest);
   EXPECT_EQ(from({"MQTT_OVERFLOW=reject"})->overflow, Overflow::reject);
   EXPECT_EQ(from({"MQTT_OVERFLOW=block"})->overflow, Overflow::block);
-  EXPECT_THAT(from({"MQTT_OVERFLOW=explode"}).error().message,
-              HasSubstr("MQTT_OVERFLOW is \"explode\"; expected drop_newest, drop_oldest, reject or block"));
+  EXPECT_EQ(from({"MQTT_OVERFLOW=spool"})->overflow, Overflow::spool);
+  EXPECT_EQ(from({"MQTT_OVERFLOW=explode"}).error().message,
+            "MQTT_OVERFLOW is \"explode\"; expected spool, drop_newest, drop_oldest, reject or block");
 }
 
-TEST(ClientConfig, refuses_what_would_need_a_spool_instead_of_ignoring_it) {
-  for (const auto* variable :
-       {"MQTT_SPOOL_DIR=/var/spool", "MQTT_SPOOL_BYTES=1", "MQTT_DURABILITY=spill", "MQTT_OVERFLOW=spool"}) {
-    const auto config = from({variable});
-    ASSERT_FALSE(config) << variable;
-    EXPECT_THAT(config.error().message, HasSubstr("there is no spool in this version")) << variable;
-    EXPECT_EQ(config.error().message.find('\n'), std::string::npos);
-  }
+TEST(ClientConfig, reads_where_and_how_durably_messages_wait) {
+  const auto config = from(
+      {"MQTT_SPOOL_DIR=/var/spool/x", "MQTT_SPOOL_BYTES=4194304", "MQTT_DURABILITY=write_ahead"}, good());
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->spool_dir, "/var/spool/x");
+  EXPECT_EQ(config->spool_bytes, 4'194'304u);
+  EXPECT_EQ(config->durability, Durability::write_ahead);
+  EXPECT_THAT(config->problems(), IsEmpty());
+  EXPECT_EQ(from({"MQTT_DURABILITY=memory"})->durability, Durability::memory);
+  EXPECT_EQ(from({"MQTT_DURABILITY=spill"})->durability, Durability::spill);
+}
+
+TEST(ClientConfig, says_what_is_wrong_with_the_variables_of_the_spool) {
+  const auto config = from({"MQTT_SPOOL_BYTES=1G", "MQTT_DURABILITY=forever"});
+  ASSERT_FALSE(config);
+  EXPECT_EQ(config.error().message,
+            "MQTT_SPOOL_BYTES is \"1G\"; expected a number of bytes\n"
+            "MQTT_DURABILITY is \"forever\"; expected memory, spill or write_ahead");
 }
 
 TEST(ClientConfig, shows_a_strange_value_on_one_line) {
@@ -195,6 +206,38 @@ TEST(ClientConfig, bounds_heartbeats_subscriptions_and_waiting) {
   EXPECT_THAT(after([](auto& c) { c.block_timeout = 5s, c.overflow = Overflow::block; }), IsEmpty());
   EXPECT_THAT(after([](auto& c) { c.block_timeout = 0s, c.overflow = Overflow::block; }),
               ElementsAre(HasSubstr("block_timeout is 0")));
+}
+
+TEST(ClientConfig, bounds_the_spool) {
+  EXPECT_THAT(after([](auto& c) { c.spool_dir = "/s", c.spool_bytes = 1 << 20, c.spool_max_age = 1s; }),
+              IsEmpty());
+  EXPECT_THAT(after([](auto& c) { c.spool_bytes = (1 << 20) - 1; }),
+              ElementsAre(HasSubstr("spool_bytes (MQTT_SPOOL_BYTES) is 1048575; expected 1048576 to")));
+  EXPECT_THAT(after([](auto& c) { c.spool_bytes = (std::uint64_t{1} << 40) + 1; }),
+              ElementsAre(HasSubstr("spool_bytes (MQTT_SPOOL_BYTES) is 1099511627777; expected")));
+  EXPECT_THAT(after([](auto& c) { c.spool_max_age = 0s; }),
+              ElementsAre(HasSubstr("spool_max_age is 0; expected 1")));
+  EXPECT_THAT(after([](auto& c) { c.spool_dir = std::string("/a\0b", 4); }),
+              ElementsAre(HasSubstr("spool_dir (MQTT_SPOOL_DIR) is not a path")));
+  EXPECT_THAT(after([](auto& c) { c.spool_dir.assign(4'001, 'x'); }),
+              ElementsAre(HasSubstr("spool_dir (MQTT_SPOOL_DIR) is not a path of at most 4000 bytes")));
+}
+
+TEST(ClientConfig, wants_a_folder_where_the_disk_is_asked_for_and_none_where_it_is_not) {
+  EXPECT_THAT(after([](auto& c) { c.durability = Durability::write_ahead; }),
+              ElementsAre(HasSubstr("durability (MQTT_DURABILITY) is write_ahead without spool_dir")));
+  EXPECT_THAT(after([](auto& c) { c.overflow = Overflow::spool; }),
+              ElementsAre(HasSubstr("overflow (MQTT_OVERFLOW) is spool without spool_dir")));
+  EXPECT_THAT(
+      after([](auto& c) { c.spool_dir = "/s", c.durability = Durability::memory; }),
+      ElementsAre(HasSubstr("spool_dir (MQTT_SPOOL_DIR) is \"/s\", which durability (MQTT_DURABILITY) "
+                            "memory does not use")));
+  EXPECT_THAT(after([](auto& c) { c.durability = Durability::memory; }), IsEmpty());
+  for (const auto durability : {Durability::spill, Durability::write_ahead}) {
+    EXPECT_THAT(
+        after([=](auto& c) { c.spool_dir = "/s", c.durability = durability, c.overflow = Overflow::spool; }),
+        IsEmpty());
+  }
 }
 
 TEST(ClientConfig, wants_its_names_in_UTF_8_and_fit_for_the_topics_they_are_part_of) {

@@ -107,26 +107,30 @@ class Log {
   std::shared_ptr<spdlog::details::thread_pool> pool_;  // its thread ends before the logger does
 };
 
-// How fast a pair of counters has been growing of late.
+// How fast some counters have been growing of late.
 class Rates {
  public:
-  void add(Clock::time_point at, std::uint64_t records, std::uint64_t batches) {
-    samples_.push_back({at, records, batches});
+  struct Counters {
+    std::uint64_t records = 0, batches = 0, replayed = 0;
+  };
+  void add(Clock::time_point at, Counters counters) {
+    samples_.push_back({at, counters});
     while (samples_.size() > 2 && samples_[1].at <= at - rate_window) samples_.pop_front();
   }
-  double records_per_s() const { return per_s(&Sample::records); }
-  double batches_per_s() const { return per_s(&Sample::batches); }
+  double records_per_s() const { return per_s(&Counters::records); }
+  double batches_per_s() const { return per_s(&Counters::batches); }
+  double replayed_per_s() const { return per_s(&Counters::replayed); }
 
  private:
   struct Sample {
     Clock::time_point at;
-    std::uint64_t records, batches;
+    Counters counters;
   };
-  double per_s(std::uint64_t Sample::* counter) const {
+  double per_s(std::uint64_t Counters::* counter) const {
     if (samples_.size() < 2) return 0;
     const double seconds = std::chrono::duration<double>(samples_.back().at - samples_.front().at).count();
-    return seconds > 0 ? static_cast<double>(samples_.back().*counter - samples_.front().*counter) / seconds
-                       : 0;
+    const auto grown = samples_.back().counters.*counter - samples_.front().counters.*counter;
+    return seconds > 0 ? static_cast<double>(grown) / seconds : 0;
   }
   std::deque<Sample> samples_;
 };
@@ -260,12 +264,13 @@ class App {
       if (const auto event = broker_.supervise(now)) log_.write(spdlog::level::warn, "broker: " + *event);
       tell_end_of_input();
       const TelemetryStats stats = telemetry_.stats();
-      rates_.add(now, stats.recorded, stats.batches_sent);
+      const Metrics metrics = client_.metrics();
+      rates_.add(now, {stats.recorded, metrics.acknowledged, metrics.replayed});
       if (options_.live && screen_.is_terminal()) {
-        output_open_ = screen_.draw(snapshot(stats));
+        output_open_ = screen_.draw(snapshot(stats, metrics));
       } else if (now >= next) {
         next = now + (options_.live ? Clock::duration(line_interval) : Clock::duration(report_interval));
-        const std::string line = render_line(snapshot(stats));
+        const std::string line = render_line(snapshot(stats, metrics));
         if (options_.live)
           output_open_ = screen_.print_line(line);
         else
@@ -274,7 +279,7 @@ class App {
     }
   }
 
-  StatusSnapshot snapshot(const TelemetryStats& stats) const {
+  StatusSnapshot snapshot(const TelemetryStats& stats, const Metrics& metrics) const {
     StatusSnapshot s;
     s.version = options_.version;
     s.url = url();
@@ -282,7 +287,11 @@ class App {
     s.uptime = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - begin_);
     if (options_.loaded.needs_broker) s.broker = {.pid = broker_.pid(), .restarts = broker_.restarts()};
     s.telemetry = stats;
-    s.client = client_.metrics();
+    s.client = metrics;
+    if (has_spool())
+      s.disk = {.folder = config_.mqtt.spool_dir,
+                .bytes_max = config_.mqtt.spool_bytes,
+                .sent_per_s = rates_.replayed_per_s()};
     s.outbox_bytes_max = config_.mqtt.outbox_bytes;
     if (host_) s.host = host_->stats();
     if (lines_) s.input = {.path = config_.source, .stats = lines_->stats()};
@@ -292,13 +301,16 @@ class App {
     return s;
   }
 
+  bool has_spool() const { return !config_.mqtt.spool_dir.empty(); }
+
   int stop() {
     const bool connected = client_.connected();
+    const bool patient = connected || has_spool();  // there is somewhere for the rest to go
     const StateChange last = client_.last_change();
     if (host_) host_->stop();
     if (lines_) lines_->stop();
-    telemetry_.stop(connected ? drain_patience : drain_patience_offline);
-    client_.shutdown(connected ? shutdown_patience : drain_patience_offline);
+    telemetry_.stop(patient ? drain_patience : drain_patience_offline);
+    const ShutdownReport left = client_.shutdown(patient ? shutdown_patience : drain_patience_offline);
     broker_.stop();
     const TelemetryStats stats = telemetry_.stats();
     const auto host = host_ ? host_->stats() : telemetry::HostSource::Stats{};
@@ -310,14 +322,21 @@ class App {
                           show_duration(std::chrono::round<std::chrono::nanoseconds>(
                               std::chrono::duration<double>(host.target_s))));
     if (stats.dropped.undelivered)
-      text += fmt::format("{} records were lost with this process: the broker had not acknowledged them\n",
+      text += fmt::format("{} records were lost with this process: neither acknowledged nor stored\n",
                           stats.dropped.undelivered);
-    if (client_.metrics().connects == 0) text += "the broker was never reached: " + describe(last) + "\n";
+    const Metrics metrics = client_.metrics();
+    if (left.spooled)
+      text +=
+          fmt::format("{} messages wait in {} for the next start\n", left.spooled, config_.mqtt.spool_dir);
+    if (metrics.dropped_spool)
+      text += fmt::format("{} stored messages were dropped from {}: over its bound, too old or damaged\n",
+                          metrics.dropped_spool, config_.mqtt.spool_dir);
+    if (metrics.connects == 0) text += "the broker was never reached: " + describe(last) + "\n";
     log_.close();
     screen_.close();
     write_all(options_.live ? STDOUT_FILENO : STDERR_FILENO, text);
-    const bool lost = stats.dropped.total() > stats.dropped.empty;
-    return lost || client_.metrics().connects == 0 ? exit_undelivered : exit_ok;
+    const bool lost = stats.dropped.total() > stats.dropped.empty || metrics.dropped_spool > 0;
+    return lost || metrics.connects == 0 ? exit_undelivered : exit_ok;
   }
 
   const AppOptions options_;
@@ -352,7 +371,7 @@ int run_app(AppOptions options) {
       std::error_code error;
       std::filesystem::remove_all(broker_directory, error);
     }
-    complain("stopped at once; records that were not acknowledged are lost");
+    complain("stopped at once; records that were neither acknowledged nor stored are lost");
     ::_exit(exit_killed);
   });
   if (options.loaded.needs_broker) {

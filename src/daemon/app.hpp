@@ -13,7 +13,7 @@ namespace fulmar::daemon {
 
 // What the program returns.
 enum ExitCode : int {
-  exit_ok = 0,          // stopped as asked, everything acknowledged
+  exit_ok = 0,          // stopped as asked, everything acknowledged or stored
   exit_failed = 1,      // something the daemon cannot run without does not work
   exit_bad_config = 2,  // wrong flags or configuration; nothing was started
   exit_undelivered =

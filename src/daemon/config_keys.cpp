@@ -98,6 +98,27 @@ std::optional<T> parse_number(std::string_view text) {
   return value;
 }
 
+constexpr std::array<std::pair<std::string_view, Durability>, 3> durability_words{
+    {{"memory", Durability::memory}, {"spill", Durability::spill}, {"write_ahead", Durability::write_ahead}}};
+constexpr std::array<std::pair<std::string_view, Overflow>, 2> overflow_words{
+    {{"reject", Overflow::reject}, {"drop_oldest", Overflow::drop_oldest}}};
+
+template <typename T>
+bool find_word(const auto& words, std::string_view word, T& into) {
+  for (const auto& [name, value] : words) {
+    if (name != word) continue;
+    into = value;
+    return true;
+  }
+  return false;
+}
+
+std::string word_of(const auto& words, auto wanted) {
+  for (const auto& [name, value] : words)
+    if (value == wanted) return std::string(name);
+  return {};
+}
+
 bool not_empty(std::string_view text) { return !text.empty(); }
 bool anything(std::string_view) { return true; }
 bool is_topic(std::string_view text) {
@@ -163,11 +184,34 @@ void add_mqtt_keys(Table& t) {
   t.integer("mqtt.max_inflight", 1, 65'535, FULMAR_AT(mqtt.max_inflight));
   t.integer("mqtt.outbox_bytes", mib / 16, 16'384 * mib, FULMAR_AT(mqtt.outbox_bytes));
   t.integer("mqtt.outbox_messages", 1, 100'000'000, FULMAR_AT(mqtt.outbox_messages));
+  t.text("mqtt.spool_dir", "the path of a folder; empty = none", FULMAR_AT(mqtt.spool_dir), anything);
+  t.integer("mqtt.spool_bytes", mib, mib << 20, FULMAR_AT(mqtt.spool_bytes));
+  t.add(
+      "mqtt.spool_max_age_s", Kind::number, "a number of seconds from 1 to 315360000, or 0 for no limit",
+      [](Config& c, const Value& v) {
+        const double value = std::get<double>(v);
+        c.mqtt.spool_max_age.reset();
+        if (value != 0) c.mqtt.spool_max_age = std::chrono::seconds(std::llround(value));
+        return value == 0 || (value >= 1 && value <= 315'360'000);
+      },
+      [](const Config& c) {
+        return Value(static_cast<double>(c.mqtt.spool_max_age.value_or(std::chrono::seconds(0)).count()));
+      });
+  t.add(
+      "mqtt.durability", Kind::text, "\"memory\", \"spill\" or \"write_ahead\"",
+      [](Config& c, const Value& v) {
+        return find_word(durability_words, std::get<std::string>(v), c.mqtt.durability);
+      },
+      [](const Config& c) { return Value(word_of(durability_words, c.mqtt.durability)); });
+  // The others lose batches that could have waited in the queue, or hold up the sender.
   t.add(
       "mqtt.overflow", Kind::text,
-      "\"reject\": batches that do not fit wait in the queue instead of being dropped",
-      [](Config&, const Value& v) { return std::get<std::string>(v) == "reject"; },
-      [](const Config&) { return Value("reject"); });
+      "\"reject\": batches that do not fit wait in the queue; or \"drop_oldest\": they take the place of the "
+      "oldest",
+      [](Config& c, const Value& v) {
+        return find_word(overflow_words, std::get<std::string>(v), c.mqtt.overflow);
+      },
+      [](const Config& c) { return Value(word_of(overflow_words, c.mqtt.overflow)); });
   t.add(
       "mqtt.wakeup", Kind::text, "\"eager\" or \"lazy:MILLISECONDS\"",
       [](Config& c, const Value& v) {

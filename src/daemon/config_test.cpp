@@ -10,6 +10,7 @@ namespace fulmar::daemon {
 namespace {
 
 using testing::AllOf;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -65,6 +66,11 @@ keepalive_s = 30
 clean_start = false
 reconnect_max_delay_s = 120
 outbox_bytes = 1048576
+spool_dir = "/var/spool/f"
+spool_bytes = 4194304
+spool_max_age_s = 3600
+durability = "write_ahead"
+overflow = "drop_oldest"
 [telemetry]
 enabled = true
 topic = "t/x"
@@ -107,6 +113,11 @@ file = "/tmp/x.log"
   EXPECT_TRUE(c.telemetry.batch_wrapper);
   EXPECT_TRUE(c.telemetry.wrapper_sequence);
   EXPECT_EQ(c.telemetry.batch_property, "seq");
+  EXPECT_EQ(c.mqtt.spool_dir, "/var/spool/f");
+  EXPECT_EQ(c.mqtt.spool_bytes, 4'194'304u);
+  EXPECT_EQ(c.mqtt.spool_max_age, std::chrono::hours(1));
+  EXPECT_EQ(c.mqtt.durability, Durability::write_ahead);
+  EXPECT_EQ(c.mqtt.overflow, Overflow::drop_oldest);
   EXPECT_EQ(c.source, "/run/in");
   EXPECT_EQ(c.lines.format, telemetry::RecordFormat::csv);
   EXPECT_EQ(c.lines.rate_hz, 1000);
@@ -119,6 +130,40 @@ TEST_F(Config, never_loses_a_batch_by_the_overflow_policy_and_keeps_a_large_outb
   const auto c = good(file(minimal));
   EXPECT_EQ(c.mqtt.overflow, Overflow::reject);
   EXPECT_EQ(c.mqtt.outbox_bytes, std::size_t{64} << 20);
+  for (const std::string policy : {"drop_newest", "spool", "block"})
+    EXPECT_THAT(problems(file("[mqtt]\noverflow = \"" + policy + "\"\n")),
+                Contains(HasSubstr("mqtt.overflow = ")));
+}
+
+TEST_F(Config, has_no_spool_unless_asked_and_takes_the_librarys_variables_for_one) {
+  const auto c = good(file(minimal));
+  EXPECT_EQ(c.mqtt.spool_dir, "");
+  EXPECT_EQ(c.mqtt.durability, Durability::spill);
+  EXPECT_EQ(c.mqtt.spool_max_age, std::nullopt);
+
+  auto sources = file(minimal);
+  sources.environment = {{"MQTT_SPOOL_DIR", "/s"},
+                         {"MQTT_SPOOL_BYTES", "2097152"},
+                         {"MQTT_SPOOL_MAX_AGE", "60"},
+                         {"MQTT_DURABILITY", "write_ahead"}};
+  const auto e = good(sources);
+  EXPECT_EQ(e.mqtt.spool_dir, "/s");
+  EXPECT_EQ(e.mqtt.spool_bytes, 2'097'152u);
+  EXPECT_EQ(e.mqtt.spool_max_age, std::chrono::seconds(60));
+  EXPECT_EQ(e.mqtt.durability, Durability::write_ahead);
+}
+
+TEST_F(Config, says_what_is_wrong_with_a_spool) {
+  auto sources = file(minimal);
+  sources.flags = {
+      {"mqtt.spool_bytes", "1000"}, {"mqtt.spool_max_age_s", "0.5"}, {"mqtt.durability", "always"}};
+  EXPECT_THAT(
+      problems(sources),
+      ElementsAre("mqtt.spool_bytes = \"1000\" (flag): expected an integer from 1048576 to 1099511627776",
+                  HasSubstr("mqtt.spool_max_age_s = \"0.5\" (flag): expected a number of seconds from 1"),
+                  HasSubstr("mqtt.durability = \"always\" (flag): expected \"memory\"")));
+  sources.flags = {{"mqtt.durability", "write_ahead"}};
+  EXPECT_THAT(problems(sources), ElementsAre(HasSubstr("write_ahead without spool_dir")));
 }
 
 TEST_F(Config, flags_win_over_the_environment_over_the_file_over_the_defaults) {

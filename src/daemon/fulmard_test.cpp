@@ -44,7 +44,7 @@ bool eventually(auto condition, std::chrono::milliseconds patience = 10s) {
 }
 
 struct Totals {
-  std::uint64_t recorded = 0, acknowledged = 0, waiting = 0, dropped = 0;
+  std::uint64_t recorded = 0, acknowledged = 0, stored = 0, waiting = 0, dropped = 0;
 };
 
 class Fulmard : public testing::Test {
@@ -80,11 +80,12 @@ class Fulmard : public testing::Test {
     Totals t;
     if (!std::regex_search(
             text, m,
-            std::regex("recorded (\\d+) = acknowledged (\\d+) \\+ waiting (\\d+) \\+ dropped (\\d+)"))) {
+            std::regex("recorded (\\d+) = acknowledged (\\d+) \\+ stored (\\d+) \\+ waiting (\\d+) \\+ "
+                       "dropped (\\d+)"))) {
       ADD_FAILURE() << "no totals in: " << text;
       return t;
     }
-    return {std::stoull(m[1]), std::stoull(m[2]), std::stoull(m[3]), std::stoull(m[4])};
+    return {std::stoull(m[1]), std::stoull(m[2]), std::stoull(m[3]), std::stoull(m[4]), std::stoull(m[5])};
   }
   // Runs to the end by itself.
   int run(std::vector<std::string> flags) {
@@ -170,6 +171,122 @@ TEST_F(Fulmard, every_record_arrives_at_a_subscriber_across_an_outage_of_the_bro
   EXPECT_EQ(t.recorded, t.acknowledged);
   EXPECT_TRUE(eventually([&] { return timestamps_in(received).size() >= t.recorded; }));
   EXPECT_EQ(timestamps_in(received).size(), t.recorded);
+}
+
+// The records of a file, {"ts":1,..}, {"ts":2,..} ..., so that those stored are the first so many of them.
+class FulmardWithSpool : public Fulmard, public testing::WithParamInterface<const char*> {
+ protected:
+  FulmardWithSpool() {
+    std::ofstream records(records_);
+    for (int i = 1; i <= 100'000; ++i) records << "{\"ts\":" << i << ",\"v\":1}\n";
+    std::ofstream(nothing_) << "";
+    subscribe();
+  }
+  void subscribe() {
+    subscriber_ = test::Process(
+        {.argv = {"mosquitto_sub", "-p", std::to_string(broker_.port()), "-t", "v1/devices/me/telemetry",
+                  "-q", "1", "-c", "-i", "test-subscriber", "-V", "mqttv5", "-x", "3600"},
+         .output = received_});
+    if (!broker_.log_contains("SUBACK")) throw std::runtime_error("no subscription");
+  }
+  void start_with(const std::filesystem::path& source) {
+    start({"--live", "--url", broker_.url(), "--set", "mqtt.spool_dir=" + spool_.string(), "--set",
+           std::string("mqtt.durability=") + GetParam(), "--set", "mqtt.reconnect_max_delay_s=0.5", "--set",
+           "telemetry.source=" + source.string(), "--set", "telemetry.lines.format=json", "--set",
+           "telemetry.lines.rate_hz=2000", "--set", "telemetry.batch_size=50", "--set",
+           "telemetry.queue_capacity=100000"});
+  }
+  // Acknowledged and stored, as the last status line has it.
+  std::pair<std::uint64_t, std::uint64_t> settled() const {
+    const std::string text = output();
+    const std::regex line("acknowledged (\\d+), stored (\\d+),");
+    std::pair<std::uint64_t, std::uint64_t> last{};
+    for (std::sregex_iterator at(text.begin(), text.end(), line), end; at != end; ++at)
+      last = {std::stoull((*at)[1]), std::stoull((*at)[2])};
+    return last;
+  }
+  std::vector<std::uint64_t> missing_up_to(std::uint64_t last) const {
+    const auto all = timestamps_in(received_);
+    std::vector<std::uint64_t> missing;
+    for (std::uint64_t i = 1; i <= last; ++i)
+      if (!all.contains(std::to_string(i))) missing.push_back(i);
+    return missing;
+  }
+  // Whether the records came in their order, repetitions left out.
+  bool in_order() const {
+    const std::string text = read(received_);
+    const std::regex ts("\\{\"ts\":(\\d+)");
+    std::set<std::uint64_t> seen;
+    for (std::sregex_iterator at(text.begin(), text.end(), ts), end; at != end; ++at) {
+      const std::uint64_t one = std::stoull((*at)[1]);
+      if (!seen.contains(one) && !seen.empty() && one < *seen.rbegin()) return false;
+      seen.insert(one);
+    }
+    return true;
+  }
+
+  const std::filesystem::path records_ = folder_ / "records", nothing_ = folder_ / "nothing",
+                              spool_ = folder_ / "spool", received_ = folder_ / "received";
+  test::Broker broker_{
+      {.config = {"persistence true", "persistence_location " + folder_.path().string() + "/",
+                  "autosave_on_changes true", "autosave_interval 1", "max_queued_messages 0"}}};
+  test::Process subscriber_;
+};
+
+TEST_P(FulmardWithSpool, loses_nothing_stored_when_it_is_killed_while_the_broker_is_away) {
+  start_with(records_);
+  ASSERT_TRUE(eventually([&] { return timestamps_in(received_).size() > 500; })) << output();
+  broker_.stop();
+  ASSERT_TRUE(said("next attempt in")) << output();
+  ASSERT_TRUE(eventually([&] { return settled().second > 5'000; }, 15s)) << output();
+  EXPECT_THAT(found("on disk ([1-9]\\d*) messages"), Not("")) << output();
+  process_.send_signal(SIGKILL);
+  ASSERT_TRUE(process_.wait(5s)) << output();
+  const auto [acknowledged, stored] = settled();
+
+  broker_.start();
+  start_with(nothing_);
+  ASSERT_TRUE(eventually([&] { return missing_up_to(acknowledged + stored).empty(); }, 20s))
+      << output() << testing::PrintToString(missing_up_to(acknowledged + stored));
+  EXPECT_TRUE(said("on disk 0 messages")) << output();
+  EXPECT_TRUE(in_order());
+  const auto [code, time] = stop();
+  EXPECT_EQ(code, 0) << output();
+  EXPECT_LT(time, 2s);
+  EXPECT_EQ(totals().recorded, 0u);
+}
+
+TEST_P(FulmardWithSpool, stops_cleanly_while_the_broker_is_away_and_sends_the_rest_at_the_next_start) {
+  broker_.stop();
+  start_with(records_);
+  ASSERT_TRUE(eventually([&] { return settled().second > 2'000; }, 15s)) << output();
+  const auto [code, time] = stop(SIGTERM);
+  EXPECT_EQ(code, 3) << "the broker was never reached\n" << output();
+  EXPECT_LT(time, 2s);
+  const Totals t = totals();
+  EXPECT_EQ(t.recorded, t.stored) << output();
+  EXPECT_THAT(output(), HasSubstr("messages wait in " + spool_.string() + " for the next start"));
+
+  broker_.start();
+  start_with(nothing_);
+  ASSERT_TRUE(eventually([&] { return missing_up_to(t.recorded).empty(); }, 20s)) << output();
+  EXPECT_TRUE(in_order());
+  EXPECT_EQ(timestamps_in(received_).size(), t.recorded);
+  EXPECT_EQ(stop().first, 0) << output();
+}
+
+INSTANTIATE_TEST_SUITE_P(Durability, FulmardWithSpool, testing::Values("spill", "write_ahead"),
+                         [](const auto& level) { return std::string(level.param); });
+
+TEST_F(Fulmard, goes_on_in_memory_and_says_so_when_its_spool_cannot_be_used) {
+  test::Broker broker;
+  std::ofstream(folder_ / "file") << "no folder";
+  start({"--live", "--url", broker.url(), "--set", "mqtt.spool_dir=" + (folder_ / "file").string(), "--set",
+         "telemetry.batch_interval_s=0.1"});
+  ASSERT_TRUE(said("the spool cannot be used")) << output();
+  ASSERT_TRUE(said("FAILING: new messages wait in memory")) << output();
+  ASSERT_TRUE(eventually([&] { return !found("acknowledged ([1-9])").empty(); })) << output();
+  EXPECT_EQ(stop().first, 0) << output();
 }
 
 TEST_F(Fulmard, stops_at_once_while_the_broker_says_nothing) {

@@ -46,6 +46,21 @@ std::string waiting_text(const TelemetryStats& t) {
   return fmt::format("{} (the oldest for {})", t.waiting, show_duration(t.oldest_unsent_age));
 }
 
+// Rates people can read: 10.0, 1234.
+std::string rate(double per_s) {
+  return per_s < 100 ? fmt::format("{:.1f}", per_s) : fmt::format("{:.0f}", per_s);
+}
+
+std::string disk_text(const StatusSnapshot::Disk& disk, const Metrics& m) {
+  std::string text = fmt::format("{} message{}", m.spool_messages, m.spool_messages == 1 ? "" : "s");
+  if (m.spool_messages > 0 && m.spool_oldest_age >= std::chrono::seconds(2))
+    text += fmt::format(", the oldest for {}", show_duration(m.spool_oldest_age));
+  text += fmt::format("   files {} of {}", show_bytes(m.spool_bytes), show_bytes(disk.bytes_max));
+  if (disk.sent_per_s > 0) text += fmt::format("   sending {}/s", rate(disk.sent_per_s));
+  if (m.dropped_spool > 0) text += fmt::format("   dropped {}", m.dropped_spool);
+  return text + (m.spool_failing ? "   FAILING: new messages wait in memory" : "");
+}
+
 std::string cost_text(std::uint64_t ns) { return show_duration(std::chrono::nanoseconds(ns)); }
 
 std::string input_text(const StatusSnapshot::Input& input) {
@@ -56,11 +71,6 @@ std::string input_text(const StatusSnapshot::Input& input) {
         fmt::format("   {:.0f}%", 100 * static_cast<double>(s.bytes) / static_cast<double>(s.bytes_total));
   text += fmt::format("   line {}   bad lines {}", s.lines, s.bad_lines);
   return text + (s.failure ? "   failed" : s.ended ? "   at its end" : "");
-}
-
-// Rates people can read: 10.0, 1234.
-std::string rate(double per_s) {
-  return per_s < 100 ? fmt::format("{:.1f}", per_s) : fmt::format("{:.0f}", per_s);
 }
 
 }  // namespace
@@ -122,18 +132,18 @@ std::vector<std::string> render_screen(const StatusSnapshot& s, std::size_t colu
   line("broker", broker_text(s));
   line("connection", fmt::format("{} (for {})", connection_text(s), uptime_text(s.since)));
   line("records",
-       fmt::format("{}/s   recorded {}   acknowledged {}   waiting {}   dropped {}", rate(s.records_per_s),
-                   t.recorded, t.messages_sent, waiting_text(t), dropped_text(t.dropped)));
-  line("batches",
-       fmt::format("{}/s   acknowledged {}   refused {}", rate(s.batches_per_s), t.batches_sent, t.errors));
+       fmt::format("{}/s   recorded {}   acknowledged {}{}   waiting {}   dropped {}", rate(s.records_per_s),
+                   t.recorded, t.messages_sent, s.disk ? fmt::format("   stored {}", t.offline_stored) : "",
+                   waiting_text(t), dropped_text(t.dropped)));
+  // The client's figures: they have the batches from its disk too, of which telemetry hears no more.
+  line("batches", fmt::format("{}/s   acknowledged {}   refused {}", rate(s.batches_per_s),
+                              s.client.acknowledged, s.client.refused));
   line("queue", fmt::format("{} of {} records{}", t.queue_size, t.queue_max,
                             t.blocked ? "   (the client's outbox is full: batches wait)" : ""));
   line("outbox",
        fmt::format("{} batches, {} of {}   in flight {}", s.client.outbox_messages,
                    show_bytes(s.client.outbox_bytes), show_bytes(s.outbox_bytes_max), s.client.in_flight));
-  if (t.offline_stored || t.offline_count)
-    line("on disk", fmt::format("{} messages   stored {}   sent {}   {}", t.offline_count, t.offline_stored,
-                                t.offline_sent, t.offline_file));
+  if (s.disk) line("on disk", fmt::format("{}   {}", disk_text(*s.disk, s.client), s.disk->folder));
   if (s.input)
     line("input", input_text(*s.input));
   else
@@ -165,19 +175,20 @@ std::string render_line(const StatusSnapshot& s) {
                             show_duration(s.host.period.p999), show_duration(s.host.period.max),
                             show_duration(std::chrono::nanoseconds(std::llround(s.host.target_s * 1e9))));
   return fmt::format(
-      "{}; {} records/s, {} batches/s; recorded {}, acknowledged {}, waiting {}, dropped {}; "
-      "queue {}/{}, outbox {}/{}, in flight {}; {}; last batch {}",
+      "{}; {} records/s, {} batches/s; recorded {}, acknowledged {}, {}waiting {}, dropped {}; "
+      "queue {}/{}, outbox {}/{}, in flight {}{}; {}; last batch {}",
       to_string(s.state), rate(s.records_per_s), rate(s.batches_per_s), t.recorded, t.messages_sent,
-      waiting_text(t), t.dropped.total(), t.queue_size, t.queue_max, show_bytes(s.client.outbox_bytes),
-      show_bytes(s.outbox_bytes_max), s.client.in_flight, source,
+      s.disk ? fmt::format("stored {}, ", t.offline_stored) : "", waiting_text(t), t.dropped.total(),
+      t.queue_size, t.queue_max, show_bytes(s.client.outbox_bytes), show_bytes(s.outbox_bytes_max),
+      s.client.in_flight, s.disk ? "; on disk " + disk_text(*s.disk, s.client) : "", source,
       t.last_batch.empty()
           ? "none"
           : fmt::format("{} records, {}", t.last_batch_records, show_bytes(t.last_batch_bytes)));
 }
 
 std::string render_totals(const TelemetryStats& t) {
-  return fmt::format("recorded {} = acknowledged {} + waiting {} + dropped {}", t.recorded, t.messages_sent,
-                     t.waiting, dropped_text(t.dropped));
+  return fmt::format("recorded {} = acknowledged {} + stored {} + waiting {} + dropped {}", t.recorded,
+                     t.messages_sent, t.offline_stored, t.waiting, dropped_text(t.dropped));
 }
 
 }  // namespace fulmar::daemon

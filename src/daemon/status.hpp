@@ -32,6 +32,12 @@ struct StatusSnapshot {
   TelemetryStats telemetry{};
   Metrics client{};
   std::uint64_t outbox_bytes_max = 0;
+  struct Disk {
+    std::string folder;
+    std::uint64_t bytes_max = 0;
+    double sent_per_s = 0;  // messages taken from it to be sent
+  };
+  std::optional<Disk> disk{};  // the client's spool
   telemetry::HostSource::Stats host{};
   struct Input {
     std::string path;
@@ -47,7 +53,8 @@ struct StatusSnapshot {
 std::vector<std::string> render_screen(const StatusSnapshot& s, std::size_t columns, std::size_t rows);
 // One line for pipes and logs.
 std::string render_line(const StatusSnapshot& s);
-// "recorded N = acknowledged A + waiting W + dropped D", with the reasons when there are any.
+// "recorded N = acknowledged A + stored S + waiting W + dropped D", with the reasons when there are any. A record that was
+// stored on disk before it was acknowledged stays among the stored ones.
 std::string render_totals(const TelemetryStats& t);
 
 // The first `columns` characters (code points) of the text, with an ellipsis when something is missing. Control

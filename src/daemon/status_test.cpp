@@ -76,21 +76,41 @@ TEST(StatusScreen, shows_the_input_in_place_of_the_sampling) {
   EXPECT_THAT(render_line(s), HasSubstr("input /run/in"));
 }
 
-TEST(StatusScreen, says_how_long_records_have_waited_what_record_costs_and_what_is_on_disk) {
+TEST(StatusScreen, says_how_long_records_have_waited_and_what_record_costs) {
   auto s = example();
-  EXPECT_THAT(render_screen(s, 200, 50), Not(Contains(StartsWith("on disk"))));
   EXPECT_THAT(render_screen(s, 200, 50), Not(Contains(HasSubstr("oldest"))));
   s.telemetry.oldest_unsent_age = 12'300ms;
   s.telemetry.enqueue_ns.counts[6] = 999;
   s.telemetry.enqueue_ns.counts[10] = 2;
-  s.telemetry.offline_stored = 9;
-  s.telemetry.offline_sent = 4;
-  s.telemetry.offline_count = 5;
-  s.telemetry.offline_file = "/var/spool/x";
   const auto lines = render_screen(s, 200, 50);
   EXPECT_THAT(lines, Contains(HasSubstr("waiting 30 (the oldest for 12.3 s)")));
   EXPECT_THAT(lines, Contains(HasSubstr("p50 <= 64.0 ns   p99.9 <= 1.02 us   (1001 calls timed)")));
-  EXPECT_THAT(lines, Contains(HasSubstr("5 messages   stored 9   sent 4   /var/spool/x")));
+}
+
+TEST(StatusScreen, says_what_is_on_disk_and_whether_the_disk_works) {
+  auto s = example();
+  EXPECT_THAT(render_screen(s, 200, 50), Not(Contains(StartsWith("on disk"))));
+  EXPECT_THAT(render_screen(s, 200, 50), Not(Contains(HasSubstr("stored"))));
+  EXPECT_THAT(render_line(s), Not(HasSubstr("on disk")));
+  s.disk = StatusSnapshot::Disk{.folder = "/var/spool/x", .bytes_max = 1 << 30};
+  EXPECT_THAT(render_screen(s, 200, 50), Contains(HasSubstr("0 messages   files 0 B of 1.0 GiB   /var")));
+  s.telemetry.offline_stored = 9;
+  s.client.spool_messages = 5;
+  s.client.spool_bytes = 4 << 20;
+  s.client.spool_oldest_age = 12'300ms;
+  s.disk->sent_per_s = 50;
+  auto lines = render_screen(s, 200, 50);
+  EXPECT_THAT(lines, Contains(HasSubstr("acknowledged 70   stored 9   waiting 30")));
+  EXPECT_THAT(lines,
+              Contains(StartsWith("on disk      5 messages, the oldest for 12.3 s   files 4.0 MiB of 1.0 "
+                                  "GiB   sending 50.0/s   /var/spool/x")));
+  EXPECT_THAT(render_line(s), HasSubstr("acknowledged 70, stored 9, waiting 30"));
+  EXPECT_THAT(render_line(s), HasSubstr("on disk 5 messages, the oldest for 12.3 s"));
+  s.client.spool_failing = true;
+  s.client.dropped_spool = 2;
+  EXPECT_THAT(render_screen(s, 200, 50),
+              Contains(HasSubstr("dropped 2   FAILING: new messages wait in memory")));
+  EXPECT_THAT(render_line(s), HasSubstr("FAILING"));
 }
 
 TEST(StatusScreen, fits_any_terminal) {
@@ -125,10 +145,10 @@ TEST(StatusLine, is_one_line_with_the_figures) {
 
 TEST(StatusTotals, add_up_and_explain_what_was_dropped) {
   EXPECT_EQ(render_totals(example().telemetry),
-            "recorded 110 = acknowledged 70 + waiting 30 + dropped 10 (queue full 7, refused 3)");
+            "recorded 110 = acknowledged 70 + stored 0 + waiting 30 + dropped 10 (queue full 7, refused 3)");
   TelemetryStats t;
   t.recorded = t.messages_sent = 5;
-  EXPECT_EQ(render_totals(t), "recorded 5 = acknowledged 5 + waiting 0 + dropped 0");
+  EXPECT_EQ(render_totals(t), "recorded 5 = acknowledged 5 + stored 0 + waiting 0 + dropped 0");
 }
 
 TEST(Fit, cuts_by_characters_and_marks_the_cut) {

@@ -2,14 +2,11 @@
 
 namespace fulmar::telemetry {
 
-// The client keeps what waits in memory, so there is nothing on disk to tell of.
-void add_client_figures(TelemetryStats& stats, const Metrics& /*client*/, ConnectionState state) {
+void add_client_figures(TelemetryStats& stats, const Metrics& client, ConnectionState state) {
   stats.connected = state == ConnectionState::connected;
   stats.offline_mode = stats.running && !stats.connected;
-  stats.offline_stored = 0;
-  stats.offline_sent = 0;
-  stats.offline_count = 0;
-  stats.offline_file.clear();
+  stats.offline_sent = client.replayed;
+  stats.offline_count = client.spool_messages;
 }
 
 }  // namespace fulmar::telemetry

@@ -7,7 +7,8 @@
 
 namespace fulmar::telemetry {
 
-// Fills connected and offline_mode (from `running`, so after it), and the offline_* figures of the client's spool.
+// Fills connected and offline_mode (from `running`, so after it), and the figures of the client's spool: offline_sent and
+// offline_count.
 void add_client_figures(TelemetryStats& stats, const Metrics& client, ConnectionState state);
 
 }  // namespace fulmar::telemetry

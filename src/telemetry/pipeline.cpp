@@ -150,6 +150,7 @@ TelemetryStats Pipeline::stats() const {
   const bool stopped = stopped_.load(order);
   s.messages_sent = sent_records_.load(order);
   s.batches_sent = sent_batches_.load(order);
+  s.offline_stored = stored_records_.load(order);
   s.dropped.refused = refused_records_.load(order);
   s.errors = refused_batches_.load(order);
   s.dropped.undelivered = undelivered_.load(order);
@@ -167,7 +168,7 @@ TelemetryStats Pipeline::stats() const {
   s.dropped.undelivered += after_stop;
   if (stopped) s.dropped.undelivered += s.queue_size;
   if (stopped) s.queue_size = 0;
-  s.waiting = s.recorded - s.messages_sent - s.dropped.total();
+  s.waiting = s.recorded - s.messages_sent - s.offline_stored - s.dropped.total();
   s.queue_max = config_.queue_capacity;
   s.blocked = blocked_.load(order);
   s.enqueue_ns = enqueue_ns_.snapshot();
@@ -400,7 +401,7 @@ void Pipeline::settle(std::uint64_t batch, std::uint64_t records, const Delivery
                 std::to_string(batches) + " so far)");
       break;
     }
-    case Delivery::Outcome::stored:
+    case Delivery::Outcome::stored: stored_records_.fetch_add(records, std::memory_order_release); break;
     case Delivery::Outcome::expired:
     case Delivery::Outcome::dropped: undelivered_.fetch_add(records, std::memory_order_release); break;
   }

@@ -93,6 +93,7 @@ class Pipeline : public std::enable_shared_from_this<Pipeline> {
   std::atomic<std::uint64_t> taken_{0};     // records that have left the ring
   std::atomic<std::uint64_t> handed_records_{0}, handed_batches_{0};
   std::atomic<std::uint64_t> sent_records_{0}, sent_batches_{0};
+  std::atomic<std::uint64_t> stored_records_{0};
   std::atomic<std::uint64_t> refused_records_{0}, refused_batches_{0};
   std::atomic<std::uint64_t> undelivered_{0}, empty_{0}, invalid_values_{0};
   SharedHistogram enqueue_ns_, batch_records_;

@@ -125,7 +125,7 @@ bool eventually(const std::function<bool()>& condition) {
 }
 
 void expect_books_add_up(const TelemetryStats& s) {
-  EXPECT_EQ(s.recorded, s.messages_sent + s.waiting + s.dropped.total());
+  EXPECT_EQ(s.recorded, s.messages_sent + s.offline_stored + s.waiting + s.dropped.total());
 }
 
 TelemetryConfig patient() {  // batches go by size, bytes or flush; never by time
@@ -295,6 +295,45 @@ TEST(Pipeline, flush_waits_for_the_outcome_and_says_when_it_did_not_come) {
   rig.client.settle_all({.outcome = Delivery::Outcome::acknowledged});
   EXPECT_TRUE(rig.pipeline->flush(in(patience)));
   EXPECT_EQ(rig.pipeline->stats().waiting, 0u);
+}
+
+TEST(Pipeline, a_batch_that_is_stored_has_a_place_of_its_own_in_the_books_and_is_an_outcome_for_flush) {
+  Rig rig(patient());
+  rig.client.answer(FakeClient::Answer::take);
+  rig.pipeline->start();
+  for (int i = 1; i <= 3; ++i) rig.record(i);
+  EXPECT_FALSE(rig.pipeline->flush(in(30ms)));
+  rig.client.settle_all({.outcome = Delivery::Outcome::stored});
+  EXPECT_TRUE(rig.pipeline->flush(in(patience)));
+  rig.record(4);
+  EXPECT_FALSE(rig.pipeline->flush(in(30ms)));
+  rig.client.settle_all({.outcome = Delivery::Outcome::acknowledged});
+  const auto s = rig.pipeline->stats();
+  EXPECT_EQ(s.offline_stored, 3u);
+  EXPECT_EQ(s.messages_sent, 1u);
+  EXPECT_EQ(s.batches_sent, 1u);
+  EXPECT_EQ(s.waiting, 0u);
+  EXPECT_EQ(s.dropped.total(), 0u);
+  EXPECT_EQ(s.oldest_unsent_age, 0ms);
+  expect_books_add_up(s);
+}
+
+TEST(Pipeline, stop_is_done_when_the_rest_is_stored) {
+  auto config = patient();
+  config.batch_size = 10;
+  Rig rig(config);
+  rig.client.answer(FakeClient::Answer::take);
+  rig.pipeline->start();
+  for (int i = 1; i <= 10; ++i) rig.record(i);
+  ASSERT_TRUE(rig.client.wait_for_batches(1));
+  std::thread disk([&] { rig.client.settle_all({.outcome = Delivery::Outcome::stored}); });
+  const auto begin = Clock::now();
+  const auto s = rig.pipeline->stop(in(patience));
+  disk.join();
+  EXPECT_LT(Clock::now() - begin, patience / 2);
+  EXPECT_EQ(s.offline_stored, 10u);
+  EXPECT_EQ(s.dropped.total(), 0u);
+  expect_books_add_up(s);
 }
 
 TEST(Pipeline, flush_of_nothing_is_done_at_once) {

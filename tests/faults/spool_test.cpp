@@ -79,7 +79,10 @@ class Storing : public testing::TestWithParam<QoS> {
       eventually([&] { return (waiting = last.metrics().waiting) == 0; });
     }
     ASSERT_TRUE(eventually([&] { return last.metrics().waiting == 0 && arrivals_.counts().contains(1); }))
-        << last.metrics().waiting << " wait";
+        << last.metrics().waiting << " wait, in flight " << last.metrics().in_flight << ", sent "
+        << last.metrics().sent << ", replayed " << last.metrics().replayed << ", acknowledged "
+        << last.metrics().acknowledged << ", on disk " << last.metrics().spool_messages << ", connects "
+        << last.metrics().connects << ", " << last.last_change().reason;
     EXPECT_EQ(last.metrics().dropped, 0u);
 
     const auto written = numbers_in(stored_);
