@@ -387,14 +387,19 @@ int purge_messages(const SpoolOptions& options, const SpoolSurvey& survey) {
   const Report report(false);
   auto log = spool::Log::open(spool::posix_file_system(), of_log, now_ms(), tell_on(report));
   if (!log) return failed(log.error());
-  const auto purged = (*log)->purge();
-  if (!purged) return failed(purged.error());
+  // Nobody else writes any more: now it can be said what goes.
+  auto held = SpoolSurvey::open(options.directory);
+  if (!held) return failed(held.error());
+  if (auto done = read(*held, options, {}); !done) return failed(done.error());
+  if (const auto purged = (*log)->purge(); !purged) return failed(purged.error());
   log->reset();
   const auto after = SpoolSurvey::open(options.directory);
   if (!after) return failed(after.error());
   const auto before_bytes = survey.totals().bytes;
   Sheet sheet;
-  sheet.line("purged " + count_of(*purged, "waiting message", "waiting messages") + "; " +
+  const auto& [waiting, missing] = std::pair(held->totals().waiting, held->totals().missing);
+  sheet.line("purged " + count_of(waiting, "waiting message", "waiting messages") +
+             (missing ? ", and gave up " + std::to_string(missing) + " missing" : "") + "; " +
              size_text(before_bytes - std::min(before_bytes, after->totals().bytes)) + " freed, " +
              size_text(after->totals().bytes) + " kept for what comes");
   return sheet.end(exit_success);

@@ -9,6 +9,7 @@
 
 #include "cli/command_rig.hpp"
 #include "fulmar/client.hpp"
+#include "tests/support/broker.hpp"
 #include "tests/support/port.hpp"
 
 namespace fulmar::cli {
@@ -142,6 +143,60 @@ TEST_F(SpoolCommand, verify_sees_a_flip_in_every_message_also_in_the_last_one) {
     flip(segment(1), at);
   }
   EXPECT_EQ(run({"verify", spool_}).code, 0);
+}
+
+TEST_F(SpoolCommand, verify_sees_a_flip_in_what_is_acknowledged_and_says_that_nothing_is_lost) {
+  fill(3);
+  ASSERT_EQ(run({"purge", spool_, "--yes"}).code, 0);
+  flip(segment(1), 64 + 600);
+  const auto ran = run({"verify", spool_});
+  EXPECT_EQ(ran.code, 65);
+  EXPECT_EQ(
+      ran.out,
+      "0000000000000001.seg: bytes between two messages are none: damaged; no message that waits is lost\n"
+      "damaged: 1 finding, 0 waiting messages lost; 2 messages in 1 segment are sound, 0 waiting\n");
+}
+
+TEST_F(SpoolCommand, verify_counts_what_a_lost_file_in_front_held) {
+  fill(300);
+  const auto held =
+      objects_of(run({"inspect", spool_, "--json"}).out).at(0).at("files").at(0).at("messages").as_int64();
+  zero(segment(1));
+  EXPECT_THAT(run({"verify", spool_}).out,
+              AllOf(HasSubstr("0000000000000001.seg: messages 1 to " + std::to_string(held) +
+                              ", which were waiting, are missing"),
+                    HasSubstr(", " + std::to_string(held) + " waiting messages lost; ")));
+}
+
+// Files are given back and used again while they are read: nothing of that is damage.
+TEST_F(SpoolCommand, verify_finds_no_damage_beside_a_client_that_empties_the_spool) {
+  test::Broker broker;
+  auto emptying = config();
+  emptying.urls = {broker.url()};
+  emptying.spool_bytes = std::uint64_t{16} << 20;
+  emptying.outbox_bytes = std::uint64_t{16} << 20;
+  {
+    auto filling = emptying;
+    filling.urls = config().urls;
+    Client client(filling);
+    client.start();
+    for (int i = 0; i < 10'000; ++i)
+      ASSERT_TRUE(client.publish("rig/7", std::string(500, 'x'), {.qos = QoS::at_least_once}));
+    ASSERT_EQ(client.shutdown(patience).spooled, 10'000u);
+  }
+  Client client(emptying);
+  client.start();
+  bool waiting = true;
+  int looks = 0;
+  for (const auto until = std::chrono::steady_clock::now() + patience;
+       waiting && std::chrono::steady_clock::now() < until; ++looks) {
+    waiting = client.metrics().waiting > 0 || client.metrics().spool_messages > 0 || looks == 0;
+    const auto ran = run({"verify", spool_});
+    ASSERT_EQ(ran.code, 0) << ran.out << ran.err;
+  }
+  EXPECT_FALSE(waiting);
+  EXPECT_GT(looks, 1);
+  client.shutdown(patience);
 }
 
 TEST_F(SpoolCommand, verify_tells_a_file_without_a_header_and_a_cursor_without_a_sound_copy) {

@@ -27,7 +27,7 @@ constexpr auto switches = std::to_array<Switch>({
      Switch::bit(SpoolCommand::purge)},
     {"--bad", &SpoolOptions::bad, "remove the files that were set aside as damaged, and no message",
      Switch::bit(SpoolCommand::purge)},
-    {"--quiet", &SpoolOptions::quiet, "no progress on the terminal", ~Switch::bit(SpoolCommand::purge)},
+    {"--quiet", &SpoolOptions::quiet, "no progress on the terminal"},
     {"--help", nullptr, "this text"},
 });
 
@@ -132,7 +132,7 @@ Exit codes: 0 success; 65 all that is readable was printed, but messages are mis
 
 constexpr std::string_view purge_text = R"(fulmar spool purge: throw away what waits in a spool.
 
-Usage: fulmar spool purge DIR --yes
+Usage: fulmar spool purge DIR --yes [--quiet]
        fulmar spool purge DIR --bad --yes
 
 The messages that wait are not delivered any more. No process may be using the spool. The last file stays, with
@@ -141,7 +141,7 @@ nothing in it that waits: numbers go on where they were.
 constexpr std::string_view purge_examples = R"(
 Examples:
   fulmar spool purge /var/lib/app/spool               tells what it would remove, and fails
-  fulmar spool purge /var/lib/app/spool --yes         purged 1200 waiting messages; 8.0 MiB freed
+  fulmar spool purge /var/lib/app/spool --yes         purged 1200 waiting messages; 4.0 MiB freed, 8.0 MiB kept for what comes
   fulmar spool purge /var/lib/app/spool --bad --yes   removed 1 file set aside; 4.0 MiB freed
 
 Exit codes: 0 success; 1 not done: without --yes, in use by a process, no such folder, no spool, no permission.
