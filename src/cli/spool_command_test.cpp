@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <sys/file.h>
 
+#include <algorithm>
+
 #include <boost/json.hpp>
 
 #include "cli/command_rig.hpp"
@@ -168,8 +170,10 @@ TEST_F(SpoolCommand, verify_counts_what_a_lost_file_in_front_held) {
                     HasSubstr(", " + std::to_string(held) + " waiting messages lost; ")));
 }
 
-// Files are given back and used again while they are read: nothing of that is damage.
-TEST_F(SpoolCommand, verify_finds_no_damage_beside_a_client_that_empties_the_spool) {
+// Files are given back and used again while they are read: nothing of that is damage. The reader of the export waits until
+// the client has delivered everything.
+TEST_F(SpoolCommand, export_finds_no_damage_when_a_client_empties_the_spool_meanwhile) {
+  constexpr int count = 10'000;
   test::Broker broker;
   auto emptying = config();
   emptying.urls = {broker.url()};
@@ -180,22 +184,31 @@ TEST_F(SpoolCommand, verify_finds_no_damage_beside_a_client_that_empties_the_spo
     filling.urls = config().urls;
     Client client(filling);
     client.start();
-    for (int i = 0; i < 10'000; ++i)
+    for (int i = 0; i < count; ++i)
       ASSERT_TRUE(client.publish("rig/7", std::string(500, 'x'), {.qos = QoS::at_least_once}));
-    ASSERT_EQ(client.shutdown(patience).spooled, 10'000u);
+    ASSERT_EQ(client.shutdown(patience).spooled, static_cast<std::uint64_t>(count));
   }
+  Fifo go(directory_ / "go");
+  const auto begun = directory_ / "begun";
+  Running exporting(directory_, "export",
+                    {"bash", "-o", "pipefail", "-c",
+                     "\"$0\" spool export \"$1\" | { head -c 1 >\"$2\"; read -r <\"$3\"; cat; }",
+                     FULMAR_PROGRAM, spool_, begun, go.path()});
+  ASSERT_TRUE(eventually([&] { return fs::exists(begun) && fs::file_size(begun) == 1; }));
   Client client(emptying);
   client.start();
-  bool waiting = true;
-  int looks = 0;
-  for (const auto until = std::chrono::steady_clock::now() + patience;
-       waiting && std::chrono::steady_clock::now() < until; ++looks) {
-    waiting = client.metrics().waiting > 0 || client.metrics().spool_messages > 0 || looks == 0;
-    const auto ran = run({"verify", spool_});
-    ASSERT_EQ(ran.code, 0) << ran.out << ran.err;
-  }
-  EXPECT_FALSE(waiting);
-  EXPECT_GT(looks, 1);
+  ASSERT_TRUE(eventually([&] {
+    const auto metrics = client.metrics();
+    return metrics.acknowledged == count && metrics.spool_messages == 0 && !fs::exists(segment(2));
+  }));
+  go.write("go\n");
+  const auto ran = exporting.finish();
+  EXPECT_EQ(ran.code, 0);
+  EXPECT_EQ(ran.err, "");
+  const auto lines = std::ranges::count(ran.out, '\n');
+  EXPECT_GT(lines, 0);
+  EXPECT_LT(lines, count) << "it was too late for some";
+  EXPECT_EQ(run({"verify", spool_}).code, 0);
   client.shutdown(patience);
 }
 

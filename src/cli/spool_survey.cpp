@@ -241,8 +241,9 @@ Result<void> SpoolSurvey::judge(const std::vector<Gap>& gaps, const Inspector::F
     explained.insert(file);
     add(file, "bytes between two messages are none: damaged; no message that waits is lost");
   }
+  // With gaps these files are those of the gaps, told above or acknowledged by now; without, the disk has refused to read.
   for (const auto& file : found.damaged) {
-    if (explained.contains(file) || !there.contains(file) || user_) continue;
+    if (!gaps.empty() || explained.contains(file) || !there.contains(file)) continue;
     explained.insert(file);
     add(file, "a part of it cannot be read: see the kernel's log for the disk");
   }
