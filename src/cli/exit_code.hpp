@@ -1,6 +1,6 @@
 #pragma once
 // The exit codes of `fulmar pub` and `fulmar sub`, which are those of mosquitto_pub and mosquitto_sub, and of
-// `fulmar telemetry`.
+// `fulmar telemetry` and `fulmar spool`.
 // A refusal by the server exits with the code of its CONNACK: 1 to 5 in MQTT 3.1.1, 128 and above in 5.0.
 
 namespace fulmar::cli {
@@ -12,6 +12,7 @@ enum ExitCode : int {
   exit_records_lost = 7,     // telemetry: not every record was delivered
   exit_timed_out = 27,       // sub -W, telemetry -W
   exit_bad_lines = 65,       // telemetry: lines of the input were no records; all others are delivered
+  exit_spool_damaged = 65,   // spool verify and export: damage was found
 };
 
 }  // namespace fulmar::cli

@@ -102,6 +102,7 @@ Commands:
   pub        publish messages                 fulmar pub -t greeting -m hello
   sub        print the messages of topics     fulmar sub -t 'sensors/#' -v
   telemetry  send records in batches          fulmar telemetry --source data.csv
+  spool      look at what waits on disk       fulmar spool inspect /var/lib/app/spool
   help       this text; of a command: fulmar help pub
 
 Options and exit codes of pub and sub are those of mosquitto_pub and mosquitto_sub.

@@ -13,6 +13,8 @@
 #include "cli/help.hpp"
 #include "cli/pub.hpp"
 #include "cli/report.hpp"
+#include "cli/spool.hpp"
+#include "cli/spool_options.hpp"
 #include "cli/sub.hpp"
 #include "cli/telemetry.hpp"
 
@@ -41,7 +43,7 @@ int run(Command command, const Parsed<Options>& parsed, int (*run_command)(const
 }
 
 int unknown(std::string_view word) {
-  constexpr auto names = std::to_array<std::string_view>({"pub", "sub", "telemetry", "help"});
+  constexpr auto names = std::to_array<std::string_view>({"pub", "sub", "telemetry", "spool", "help"});
   const auto meant = near_miss(word, names);
   const std::string hint = meant.empty() ? "" : ", did you mean '" + std::string(meant) + "'?";
   Report::usage("", "unknown command '" + std::string(word) + "'" + hint);
@@ -50,7 +52,7 @@ int unknown(std::string_view word) {
 
 int main_of(std::span<const std::string_view> words) {
   if (words.empty()) {
-    Report::usage("", "no command given: pub, sub or telemetry");
+    Report::usage("", "no command given: pub, sub, telemetry or spool");
     return exit_failure;
   }
   const auto command = words.front();
@@ -61,11 +63,17 @@ int main_of(std::span<const std::string_view> words) {
     return run(Command::telemetry, parse_telemetry(rest, environment, isatty(STDIN_FILENO) == 1),
                run_telemetry);
   }
+  if (command == "spool") return run_spool(rest);
   if (command == "--version" || command == "version") return print(version());
   if (command != "help" && command != "--help") return unknown(command);
   if (rest.empty()) return print(help());
   for (const auto one : commands)
     if (rest.front() == name_of(one)) return print(help(one));
+  if (rest.front() == "spool") {
+    for (const auto one : spool_commands)
+      if (rest.size() > 1 && rest[1] == name_of(one)) return print(spool_help(one));
+    return print(spool_help());
+  }
   return unknown(rest.front());
 }
 

@@ -112,7 +112,9 @@ void Writer::value(const json::value& value) {
   }
 }
 
-std::string timestamp(const WallTime& time) {
+}  // namespace
+
+std::string json_time(const WallTime& time) {
   const std::time_t seconds = time.seconds;
   std::tm local{};
   localtime_r(&seconds, &local);
@@ -125,8 +127,6 @@ std::string timestamp(const WallTime& time) {
   return std::string(date) + fraction + "Z" + zone;
 }
 
-}  // namespace
-
 bool append_message_json(const Message& message, const WallTime& time, const JsonStyle& style,
                          std::string& out) {
   json::value payload;  // null
@@ -138,7 +138,7 @@ bool append_message_json(const Message& message, const WallTime& time, const Jso
   Writer writer(style.pretty, out);
   writer.open();
   writer.key("tst");
-  append_string(timestamp(time), out);
+  append_string(json_time(time), out);
   writer.key("topic");
   append_string(message.topic, out);
   writer.key("qos");

@@ -22,4 +22,7 @@ struct JsonStyle {
 bool append_message_json(const Message& message, const WallTime& time, const JsonStyle& style,
                          std::string& out);
 
+// "2020-05-06T22:12:00.000000Z+0100": local time as in the objects' "tst".
+std::string json_time(const WallTime& time);
+
 }  // namespace fulmar::cli

@@ -49,30 +49,12 @@ void write_all(int fd, std::string_view text) {
   }
 }
 
-}  // namespace
+struct Part {
+  int rank;  // the highest is left out first
+  std::string text;
+};
 
-std::string render_progress(const Progress& p, std::size_t columns) {
-  struct Part {
-    int rank;  // the highest is left out first
-    std::string text;
-  };
-  std::vector<Part> parts;
-  if (p.share) {
-    const double share = std::clamp(*p.share, 0.0, 1.0);
-    const auto percent = number(std::floor(share * 100), 0);
-    parts.push_back({0, std::string(3 - std::min<std::size_t>(percent.size(), 3), ' ') + percent + "%"});
-    parts.push_back({7, bar(share)});
-  }
-  parts.push_back({1, count_of(p.records, "record", "records")});
-  parts.push_back({4, number(p.per_s, p.per_s < 100 ? 1 : 0) + "/s"});
-  parts.push_back({8, count_of(p.batches, "batch", "batches")});
-  parts.push_back({3, std::to_string(p.waiting) + " waiting"});
-  if (p.lost) parts.push_back({2, std::to_string(p.lost) + " lost"});
-  if (p.bad_lines) parts.push_back({5, count_of(p.bad_lines, "bad line", "bad lines")});
-  parts.push_back({6, p.connection});
-  if (p.share && *p.share > 0 && *p.share < 1 && p.elapsed.count() >= 1)
-    parts.push_back({2, "ETA " + clock_text(std::ceil(p.elapsed.count() * (1 - *p.share) / *p.share))});
-
+std::string fitted(std::vector<Part> parts, std::size_t columns) {
   const auto joined = [&] {
     std::string line;
     for (const auto& part : parts) line.append(line.empty() ? "" : "  ").append(part.text);
@@ -82,6 +64,45 @@ std::string render_progress(const Progress& p, std::size_t columns) {
   for (; line.size() > columns && parts.size() > 1; line = joined())
     parts.erase(std::ranges::max_element(parts, {}, &Part::rank));
   return line.substr(0, columns);
+}
+
+void add_share(double share, std::vector<Part>& parts) {
+  share = std::clamp(share, 0.0, 1.0);
+  const auto percent = number(std::floor(share * 100), 0);
+  parts.push_back({0, std::string(3 - std::min<std::size_t>(percent.size(), 3), ' ') + percent + "%"});
+  parts.push_back({7, bar(share)});
+}
+
+void add_estimate(double share, std::chrono::duration<double> elapsed, std::vector<Part>& parts) {
+  if (share > 0 && share < 1 && elapsed.count() >= 1)
+    parts.push_back({2, "ETA " + clock_text(std::ceil(elapsed.count() * (1 - share) / share))});
+}
+
+}  // namespace
+
+std::string render_progress(const ReadProgress& p, std::size_t columns) {
+  const double share = p.all_bytes ? static_cast<double>(p.done_bytes) / static_cast<double>(p.all_bytes) : 1;
+  std::vector<Part> parts;
+  add_share(share, parts);
+  parts.push_back({1, count_of(p.messages, "message", "messages")});
+  if (p.elapsed.count() > 0)
+    parts.push_back({4, number(static_cast<double>(p.done_bytes) / 1e6 / p.elapsed.count(), 0) + " MB/s"});
+  add_estimate(share, p.elapsed, parts);
+  return fitted(std::move(parts), columns);
+}
+
+std::string render_progress(const Progress& p, std::size_t columns) {
+  std::vector<Part> parts;
+  if (p.share) add_share(*p.share, parts);
+  parts.push_back({1, count_of(p.records, "record", "records")});
+  parts.push_back({4, number(p.per_s, p.per_s < 100 ? 1 : 0) + "/s"});
+  parts.push_back({8, count_of(p.batches, "batch", "batches")});
+  parts.push_back({3, std::to_string(p.waiting) + " waiting"});
+  if (p.lost) parts.push_back({2, std::to_string(p.lost) + " lost"});
+  if (p.bad_lines) parts.push_back({5, count_of(p.bad_lines, "bad line", "bad lines")});
+  parts.push_back({6, p.connection});
+  if (p.share) add_estimate(*p.share, p.elapsed, parts);
+  return fitted(std::move(parts), columns);
 }
 
 std::string render_summary(const TelemetryStats& s, std::string_view sent, std::uint64_t bad_lines,
@@ -105,7 +126,8 @@ std::string render_summary(const TelemetryStats& s, std::string_view sent, std::
   return text + "; " + number(elapsed.count(), 1) + " s";
 }
 
-void ProgressLine::show(const Progress& progress) {
+template <typename P>
+void ProgressLine::draw(const P& progress) {
   if (!enabled()) return;
   winsize size{};
   if (ioctl(fd_, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) size.ws_col = 80;
@@ -114,6 +136,9 @@ void ProgressLine::show(const Progress& progress) {
   drawn_ = true;
   write_all(fd_, "\r" + line + "\x1b[K");
 }
+
+void ProgressLine::show(const Progress& progress) { draw(progress); }
+void ProgressLine::show(const ReadProgress& progress) { draw(progress); }
 
 void ProgressLine::clear() {
   const std::lock_guard lock(mutex_);

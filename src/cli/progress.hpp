@@ -30,6 +30,17 @@ struct Progress {
 // room the least important goes first: batches, bar, connection; the percentage and the records stay.
 std::string render_progress(const Progress& progress, std::size_t columns);
 
+// Of reading files whose size is known.
+struct ReadProgress {
+  std::uint64_t done_bytes = 0;
+  std::uint64_t all_bytes = 0;
+  std::uint64_t messages = 0;
+  std::chrono::duration<double> elapsed{0};
+};
+
+// " 42%  [####......]  1200 messages  310 MB/s  ETA 00:03", shortened in the same way.
+std::string render_progress(const ReadProgress& progress, std::size_t columns);
+
 // "1200 records: 1198 acknowledged, 2 lost (queue full 2); 12 batches; 3 bad lines skipped; 1.2 s"; `sent` says what
 // became of those that arrived. Exact: records = sent + lost + waiting + empty; what is 0 is not mentioned.
 std::string render_summary(const TelemetryStats& stats, std::string_view sent, std::uint64_t bad_lines,
@@ -45,11 +56,14 @@ class ProgressLine {
 
   bool enabled() const { return fd_ >= 0; }
   void show(const Progress& progress);
+  void show(const ReadProgress& progress);
   void clear();
   // Something else writes to the terminal: on a line of its own.
   void interrupt(const std::function<void()>& write);
 
  private:
+  template <typename P>
+  void draw(const P& progress);
   void clear_locked();
 
   const int fd_;

@@ -34,6 +34,14 @@ TEST(Progress, of_a_stream_has_none_of_them) {
             "1200 records  10.0/s  1 batch  100 waiting  2 lost  1 bad line  connected");
 }
 
+TEST(Progress, of_reading_files_tells_messages_and_speed) {
+  const ReadProgress progress{
+      .done_bytes = 250'000'000, .all_bytes = 1'000'000'000, .messages = 1'200, .elapsed = 2s};
+  EXPECT_EQ(render_progress(progress, 200), " 25%  [##........]  1200 messages  125 MB/s  ETA 00:06");
+  EXPECT_EQ(render_progress(progress, 22), " 25%  1200 messages");
+  EXPECT_EQ(render_progress(ReadProgress{}, 200), "100%  [##########]  0 messages");
+}
+
 TEST(Progress, never_takes_more_than_its_columns_and_leaves_out_the_least_important_first) {
   for (std::size_t columns = 1; columns < 120; ++columns)
     EXPECT_LE(render_progress(halfway(), columns).size(), columns);

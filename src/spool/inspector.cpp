@@ -143,6 +143,8 @@ Result<Inspector::Findings> Inspector::walk(const Visitor& visit, bool with_ackn
       while ((found = scanner.next({buffer.data(), count}, at, count == left, record)) ==
              RecordScanner::Found::record) {
         const bool acknowledged = acks.is_acknowledged(record.sequence);
+        if (scanner.skipped() && (findings.broken.empty() || findings.broken.back() != segments_[i].file))
+          findings.broken.push_back(segments_[i].file);
         if (record.sequence >= expected) miss(record.sequence);
         expected = std::max(expected, record.sequence + 1);
         ++findings.entries;

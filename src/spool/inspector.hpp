@@ -46,6 +46,7 @@ class Inspector {
     std::uint64_t entry_bytes{};         // of those that wait
     std::int64_t oldest_ms{};            // of those that wait
     std::vector<std::string> damaged{};  // files
+    std::vector<std::string> broken{};   // files with bytes between two records that are none
     bool stopped = false;                // by the visitor
   };
   // Return false to stop. The entry's bytes are valid during the call. `acknowledged` ones come only when asked for.

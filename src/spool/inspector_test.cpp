@@ -72,6 +72,7 @@ TEST(Inspector, names_the_files_that_are_damaged_and_counts_what_is_missing) {
   const auto findings = inspector->walk();
   ASSERT_TRUE(findings);
   EXPECT_THAT(findings->damaged, ElementsAre("0000000000000003.seg", "0000000000000002.seg"));
+  EXPECT_THAT(findings->broken, ElementsAre("0000000000000002.seg"));
   EXPECT_GE(findings->missing, 1u);
   EXPECT_EQ(std::ranges::count(inspector->segments(), Inspector::State::damaged, &Inspector::Segment::state),
             1);
