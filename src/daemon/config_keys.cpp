@@ -191,8 +191,10 @@ void add_mqtt_keys(Table& t) {
       [](Config& c, const Value& v) {
         const double value = std::get<double>(v);
         c.mqtt.spool_max_age.reset();
-        if (value != 0) c.mqtt.spool_max_age = std::chrono::seconds(std::llround(value));
-        return value == 0 || (value >= 1 && value <= 315'360'000);
+        if (value == 0) return true;
+        if (!(value >= 1 && value <= 315'360'000)) return false;
+        c.mqtt.spool_max_age = std::chrono::seconds(std::llround(value));
+        return true;
       },
       [](const Config& c) {
         return Value(static_cast<double>(c.mqtt.spool_max_age.value_or(std::chrono::seconds(0)).count()));

@@ -50,7 +50,8 @@ struct Totals {
 class Fulmard : public testing::Test {
  protected:
   Fulmard() {
-    for (const auto name : {"MQTT_URL", "MQTT_CLIENT_ID", "MQTT_USERNAME", "MQTT_PASSWORD", "FULMAR_CONFIG"})
+    for (const auto name : {"MQTT_URL", "MQTT_CLIENT_ID", "MQTT_USERNAME", "MQTT_PASSWORD", "MQTT_SPOOL_DIR",
+                            "MQTT_DURABILITY", "FULMAR_CONFIG"})
       ::unsetenv(name);
   }
   void start(std::vector<std::string> flags) {
@@ -190,11 +191,16 @@ class FulmardWithSpool : public Fulmard, public testing::WithParamInterface<cons
     if (!broker_.log_contains("SUBACK")) throw std::runtime_error("no subscription");
   }
   void start_with(const std::filesystem::path& source) {
+    begin_ = output().size();
     start({"--live", "--url", broker_.url(), "--set", "mqtt.spool_dir=" + spool_.string(), "--set",
            std::string("mqtt.durability=") + GetParam(), "--set", "mqtt.reconnect_max_delay_s=0.5", "--set",
            "telemetry.source=" + source.string(), "--set", "telemetry.lines.format=json", "--set",
            "telemetry.lines.rate_hz=2000", "--set", "telemetry.batch_size=50", "--set",
            "telemetry.queue_capacity=100000"});
+  }
+  // By the process started last.
+  bool said_now(const std::string& text) {
+    return eventually([&] { return output().find(text, begin_) != std::string::npos; });
   }
   // Acknowledged and stored, as the last status line has it.
   std::pair<std::uint64_t, std::uint64_t> settled() const {
@@ -231,6 +237,7 @@ class FulmardWithSpool : public Fulmard, public testing::WithParamInterface<cons
       {.config = {"persistence true", "persistence_location " + folder_.path().string() + "/",
                   "autosave_on_changes true", "autosave_interval 1", "max_queued_messages 0"}}};
   test::Process subscriber_;
+  std::size_t begin_ = 0;  // of the output of the process started last
 };
 
 TEST_P(FulmardWithSpool, loses_nothing_stored_when_it_is_killed_while_the_broker_is_away) {
@@ -248,12 +255,27 @@ TEST_P(FulmardWithSpool, loses_nothing_stored_when_it_is_killed_while_the_broker
   start_with(nothing_);
   ASSERT_TRUE(eventually([&] { return missing_up_to(acknowledged + stored).empty(); }, 20s))
       << output() << testing::PrintToString(missing_up_to(acknowledged + stored));
-  EXPECT_TRUE(said("on disk 0 messages")) << output();
+  ASSERT_TRUE(said_now("connected; ") && said_now("on disk 0 messages")) << output();
   EXPECT_TRUE(in_order());
   const auto [code, time] = stop();
   EXPECT_EQ(code, 0) << output();
   EXPECT_LT(time, 2s);
   EXPECT_EQ(totals().recorded, 0u);
+}
+
+TEST_P(FulmardWithSpool, loses_nothing_settled_when_it_is_killed_while_it_sends) {
+  start_with(records_);
+  ASSERT_TRUE(eventually([&] { return settled().first + settled().second > 3'000; }, 15s)) << output();
+  process_.send_signal(SIGKILL);
+  ASSERT_TRUE(process_.wait(5s)) << output();
+  const auto [acknowledged, stored] = settled();
+  EXPECT_EQ(acknowledged == 0, GetParam() == std::string("write_ahead"));
+  start_with(nothing_);
+  ASSERT_TRUE(eventually([&] { return missing_up_to(acknowledged + stored).empty(); }, 20s))
+      << output() << testing::PrintToString(missing_up_to(acknowledged + stored));
+  ASSERT_TRUE(said_now("connected; ") && said_now("on disk 0 messages")) << output();
+  EXPECT_TRUE(in_order());
+  EXPECT_EQ(stop().first, 0) << output();
 }
 
 TEST_P(FulmardWithSpool, stops_cleanly_while_the_broker_is_away_and_sends_the_rest_at_the_next_start) {
@@ -272,6 +294,7 @@ TEST_P(FulmardWithSpool, stops_cleanly_while_the_broker_is_away_and_sends_the_re
   ASSERT_TRUE(eventually([&] { return missing_up_to(t.recorded).empty(); }, 20s)) << output();
   EXPECT_TRUE(in_order());
   EXPECT_EQ(timestamps_in(received_).size(), t.recorded);
+  ASSERT_TRUE(said_now("on disk 0 messages")) << output();
   EXPECT_EQ(stop().first, 0) << output();
 }
 

@@ -290,6 +290,7 @@ TEST(Pipeline, flush_waits_for_the_outcome_and_says_when_it_did_not_come) {
   rig.pipeline->start();
   rig.record(1);
   EXPECT_FALSE(rig.pipeline->flush(in(30ms)));
+  ASSERT_TRUE(rig.client.wait_for_batches(1));
   EXPECT_EQ(rig.client.batches().size(), 1u);
   EXPECT_EQ(rig.pipeline->stats().waiting, 1u);
   rig.client.settle_all({.outcome = Delivery::Outcome::acknowledged});
@@ -303,11 +304,14 @@ TEST(Pipeline, a_batch_that_is_stored_has_a_place_of_its_own_in_the_books_and_is
   rig.pipeline->start();
   for (int i = 1; i <= 3; ++i) rig.record(i);
   EXPECT_FALSE(rig.pipeline->flush(in(30ms)));
+  ASSERT_TRUE(rig.client.wait_for_batches(1));
   rig.client.settle_all({.outcome = Delivery::Outcome::stored});
   EXPECT_TRUE(rig.pipeline->flush(in(patience)));
   rig.record(4);
   EXPECT_FALSE(rig.pipeline->flush(in(30ms)));
+  ASSERT_TRUE(rig.client.wait_for_batches(2));
   rig.client.settle_all({.outcome = Delivery::Outcome::acknowledged});
+  EXPECT_TRUE(rig.pipeline->flush(in(patience)));
   const auto s = rig.pipeline->stats();
   EXPECT_EQ(s.offline_stored, 3u);
   EXPECT_EQ(s.messages_sent, 1u);
