@@ -265,9 +265,10 @@ int verify(const SpoolOptions& options) {
   std::uint64_t bytes = 0;
   for (const auto& [segment, count, wait] : survey->files()) {
     if (segment.state == Inspector::State::set_aside) {
-      sheet.line(segment.file +
-                 ": was set aside as damaged before; look at it, or remove it with 'fulmar spool purge " +
-                 options.directory + " --bad --yes'");
+      sheet.text()
+          .append(segment.file)
+          .append(": was set aside as damaged before; look at it, or remove it with 'fulmar spool purge ");
+      sheet.text().append(options.directory).append(" --bad --yes'\n");
     } else if (segment.state != Inspector::State::spare) {
       bytes += segment.bytes;
     }
