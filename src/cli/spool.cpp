@@ -273,7 +273,8 @@ int verify(const SpoolOptions& options) {
       bytes += segment.bytes;
     }
   }
-  for (const auto& [file, what] : survey->findings()) sheet.line(file + ": " + what);
+  for (const auto& [file, what] : survey->findings())
+    sheet.text().append(file).append(": ").append(what).append("\n");
   if (totals.findings > survey->findings().size())
     sheet.line("and " + std::to_string(totals.findings - survey->findings().size()) + " more");
   const auto sum = messages(totals.messages) + " in " + count_of(totals.segments, "segment", "segments");
