@@ -265,14 +265,16 @@ int verify(const SpoolOptions& options) {
   std::uint64_t bytes = 0;
   for (const auto& [segment, count, wait] : survey->files()) {
     if (segment.state == Inspector::State::set_aside) {
-      sheet.line(segment.file +
-                 ": was set aside as damaged before; look at it, or remove it with 'fulmar spool purge " +
-                 options.directory + " --bad --yes'");
+      sheet.text()
+          .append(segment.file)
+          .append(": was set aside as damaged before; look at it, or remove it with 'fulmar spool purge ");
+      sheet.text().append(options.directory).append(" --bad --yes'\n");
     } else if (segment.state != Inspector::State::spare) {
       bytes += segment.bytes;
     }
   }
-  for (const auto& [file, what] : survey->findings()) sheet.line(file + ": " + what);
+  for (const auto& [file, what] : survey->findings())
+    sheet.text().append(file).append(": ").append(what).append("\n");
   if (totals.findings > survey->findings().size())
     sheet.line("and " + std::to_string(totals.findings - survey->findings().size()) + " more");
   const auto sum = messages(totals.messages) + " in " + count_of(totals.segments, "segment", "segments");

@@ -141,8 +141,14 @@ nothing in it that waits: numbers go on where they were.
 constexpr std::string_view purge_examples = R"(
 Examples:
   fulmar spool purge /var/lib/app/spool               tells what it would remove, and fails
-  fulmar spool purge /var/lib/app/spool --yes         purged 1200 waiting messages; 4.0 MiB freed, 8.0 MiB kept for what comes
-  fulmar spool purge /var/lib/app/spool --bad --yes   removed 1 file set aside; 4.0 MiB freed
+  fulmar spool purge /var/lib/app/spool --yes
+
+    purged 1200 waiting messages; 4.0 MiB freed, 8.0 MiB kept for what comes
+
+  fulmar spool purge /var/lib/app/spool --bad --yes
+
+    removed 0000000000000002.seg.bad
+    removed 1 file set aside; 4.0 MiB freed
 
 Exit codes: 0 success; 1 not done: without --yes, in use by a process, no such folder, no spool, no permission.
 )";
