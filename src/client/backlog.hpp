@@ -91,7 +91,7 @@ class Backlog {
   // Of one that came straight from the outbox; the shadow of it, if there is one, goes too.
   void direct_settled(std::uint64_t sequence);
   void received(std::uint64_t position);  // its PUBREC came
-  void session_lost();  // what the server had received it has forgotten
+  void session_lost();                    // what the server had received it has forgotten
   // Whether it is on the medium: synced.
   bool is_stored(std::uint64_t sequence) const;
 

@@ -495,9 +495,7 @@ bool Spool::append(std::span<const Bytes> parts, std::int64_t expires_ms, std::u
 void Spool::acknowledge(Sequence sequence) {
   state_->saying.push_back({Said::What::acknowledge, sequence, 0});
 }
-void Spool::forget_releases() {
-  state_->saying.push_back({Said::What::forget_releases, 0, 0});
-}
+void Spool::forget_releases() { state_->saying.push_back({Said::What::forget_releases, 0, 0}); }
 void Spool::release(Sequence sequence, std::uint64_t token) {
   state_->saying.push_back({Said::What::release, sequence, token});
 }

@@ -131,7 +131,7 @@ class Spool {
   void acknowledge(Sequence sequence);
   // The entry is halfway done (Entry::released when it is read again). ReleasesSaved tells when that is on the medium.
   void release(Sequence sequence, std::uint64_t token);
-  void forget_releases();  // of all; saved as an acknowledgement is, but at once
+  void forget_releases();                // of all; saved as an acknowledgement is, but at once
   void want(bool entries);               // read ahead, or stop doing so
   void skip_through(Sequence sequence);  // do not read what is at or below it
   void rewind();                         // read from the oldest entry that is not acknowledged

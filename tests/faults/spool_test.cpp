@@ -49,8 +49,8 @@ class Storing : public testing::TestWithParam<QoS> {
  protected:
   void SetUp() override {
     subscription_ = *subscriber_.subscribe(
-        "ledger", [this](const Message& message) { arrivals_.add(message.text()); }, {.qos = QoS::exactly_once},
-        grants_.granted());
+        "ledger", [this](const Message& message) { arrivals_.add(message.text()); },
+        {.qos = QoS::exactly_once}, grants_.granted());
     ASSERT_TRUE(subscriber_.connect(patience));
     ASSERT_TRUE(grants_.grants().wait_for(1));
   }
@@ -74,7 +74,8 @@ class Storing : public testing::TestWithParam<QoS> {
     ASSERT_TRUE(last.connect(patience));
     ASSERT_TRUE(last.publish("ledger", "1", {.qos = GetParam()}));
     // However much there is, as long as it becomes less.
-    for (auto before = ~std::uint64_t{0}, waiting = last.metrics().waiting; waiting > 0 && waiting < before;) {
+    for (auto before = ~std::uint64_t{0}, waiting = last.metrics().waiting;
+         waiting > 0 && waiting < before;) {
       before = waiting;
       eventually([&] { return (waiting = last.metrics().waiting) == 0; });
     }
@@ -90,8 +91,8 @@ class Storing : public testing::TestWithParam<QoS> {
     std::size_t lost = 0, doubled = 0;
     for (const auto number : written) lost += !arrived.contains(number);
     for (const auto& [number, count] : arrived) doubled += count > 1;
-    std::printf("%zu kills; %zu stored, %zu lost; %zu arrived, %zu of them more than once\n", kills, written.size(), lost,
-                arrived.size(), doubled);
+    std::printf("%zu kills; %zu stored, %zu lost; %zu arrived, %zu of them more than once\n", kills,
+                written.size(), lost, arrived.size(), doubled);
     EXPECT_GT(written.size(), kills);
     EXPECT_EQ(lost, 0u);
     EXPECT_LE(doubled, GetParam() == QoS::exactly_once ? 0 : kills * 1'024);
@@ -132,23 +133,26 @@ TEST_P(Storing, P1_kill_9_in_a_loop_loses_nothing_that_was_stored) {
 TEST_P(Storing, P2_kill_at_every_system_call_loses_nothing_that_was_stored) {
   if (sanitized) GTEST_SKIP() << "a sanitizer's process cannot be traced";
   try {
-    if (run({.argv = {"strace", "-o", "/dev/null", "true"}, .output = {}}, patience) != 0) GTEST_SKIP() << "strace may not trace here";
+    if (run({.argv = {"strace", "-o", "/dev/null", "true"}, .output = {}}, patience) != 0)
+      GTEST_SKIP() << "strace may not trace here";
   } catch (const std::exception& error) {
     GTEST_SKIP() << "no strace: " << error.what();
   }
   const auto depth = times("FULMAR_CALL_KILLS", 3);
   std::size_t kills = 0, runs = 0;
-  for (const std::string call : {"pwrite64", "fdatasync", "fsync", "rename", "unlink", "ftruncate", "fallocate", "openat", "mkdir"}) {
+  for (const std::string call :
+       {"pwrite64", "fdatasync", "fsync", "rename", "unlink", "ftruncate", "fallocate", "openat", "mkdir"}) {
     for (std::size_t number = 1; number <= depth; ++number) {
-      auto process = storer(++runs * 1'000'000, {"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
-                                                 "inject=" + call + ":signal=KILL:when=" + std::to_string(number)});
+      auto process =
+          storer(++runs * 1'000'000, {"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
+                                      "inject=" + call + ":signal=KILL:when=" + std::to_string(number)});
       if (process.wait(300ms)) {
         ++kills;
         continue;
       }
       // Such a call is not made so often. strace ends with the process.
-      std::ifstream children("/proc/" + std::to_string(process.pid()) + "/task/" + std::to_string(process.pid()) +
-                             "/children");
+      std::ifstream children("/proc/" + std::to_string(process.pid()) + "/task/" +
+                             std::to_string(process.pid()) + "/children");
       pid_t traced = 0;
       if (children >> traced) ::kill(traced, SIGKILL);
       ASSERT_TRUE(process.wait(patience));
@@ -168,8 +172,10 @@ class SmallDisk {
  public:
   explicit SmallDisk(const std::string& size) {
     try {
-      mounted_ = run({.argv = {"mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", directory_.path().string()}, .output = {}},
-                     patience) == 0;
+      mounted_ =
+          run({.argv = {"mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", directory_.path().string()},
+               .output = {}},
+              patience) == 0;
     } catch (const std::exception&) {
       mounted_ = false;
     }
@@ -195,7 +201,8 @@ TEST(Faults, P4_a_full_disk_loses_nothing_and_works_again_once_there_is_room) {
   Client subscriber(persistent_config(broker.url(), "subscriber"));
   Inbox grants;
   const auto subscription = *subscriber.subscribe(
-      "ledger", [&](const Message& message) { ledger.arrived(message.text()); }, {.qos = QoS::exactly_once}, grants.granted());
+      "ledger", [&](const Message& message) { ledger.arrived(message.text()); }, {.qos = QoS::exactly_once},
+      grants.granted());
   ASSERT_TRUE(subscriber.connect(patience));
   ASSERT_TRUE(grants.grants().wait_for(1));
 
@@ -209,7 +216,8 @@ TEST(Faults, P4_a_full_disk_loses_nothing_and_works_again_once_there_is_room) {
   Outcomes outcomes;
   const auto publish = [&](int count) {
     for (int i = 0; i < count; ++i) {
-      ASSERT_TRUE(client.publish("ledger", as_bytes(ledger.next()), {.qos = QoS::at_least_once}, outcomes.handler()));
+      ASSERT_TRUE(
+          client.publish("ledger", as_bytes(ledger.next()), {.qos = QoS::at_least_once}, outcomes.handler()));
       ledger.accepted();
       ASSERT_TRUE(client.publish("filling", as_bytes(filling), {.qos = QoS::at_least_once}));
     }
@@ -226,7 +234,8 @@ TEST(Faults, P4_a_full_disk_loses_nothing_and_works_again_once_there_is_room) {
   }
   EXPECT_EQ(ledger.balance(), all_well);
   EXPECT_EQ(client.metrics().dropped, 0u);
-  EXPECT_EQ(outcomes.count(Delivery::Outcome::stored) + outcomes.count(Delivery::Outcome::acknowledged), 18'000u);
+  EXPECT_EQ(outcomes.count(Delivery::Outcome::stored) + outcomes.count(Delivery::Outcome::acknowledged),
+            18'000u);
   broker.kill();
   ASSERT_TRUE(client.wait_for(ConnectionState::reconnecting, patience));
   publish(100);
