@@ -30,6 +30,9 @@ inline std::string body(std::uint64_t number, std::size_t size = 100) {
   for (; at < text.size(); ++at) text[at] = static_cast<char>(random() >> 56);
   return text;
 }
+inline std::string body(int number, std::size_t size = 100) {
+  return body(static_cast<std::uint64_t>(number), size);
+}
 
 struct World {
   explicit World(std::uint64_t seed = 1, std::uint64_t bytes_max = 1 << 20) : files(seed) {

@@ -119,7 +119,7 @@ class Disk final : public FileSystem {
 
 // The owner thread: what it did, and what it was told.
 struct Owner {
-  explicit Owner(Disk& disk, std::function<void(SpoolOptions&)> adjust = {}) {
+  explicit Owner(Disk& disk, const std::function<void(SpoolOptions&)>& adjust = {}) {
     SpoolOptions options;
     options.log.directory = "/spool";
     options.log.bytes_max = 4 << 20;

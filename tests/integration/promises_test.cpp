@@ -133,6 +133,7 @@ TEST(Dispatch, promise_is_at_least_100_messages_per_second_with_a_handler_of_1_m
                                               },
                                               {.qos = QoS::at_least_once});
   ASSERT_TRUE(client.connect(10s));
+  ASSERT_EQ(subscription.granted().wait_for(10s), std::future_status::ready);
   Client publisher(config_for(broker.url(), "publisher"));
   ASSERT_TRUE(publisher.connect(10s));
   const auto begin = Clock::now();
