@@ -518,11 +518,11 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
 
   void wake_after_publish() {
     if (config_.wakeup.lazy_interval.count() == 0) connection_.publisher_wake();
-    if (config_.overflow == Overflow::drop_oldest && outbox_.bytes() > outbox_.capacity_bytes() / 4 * 3) {
-      connection_.wake();  // to make room
-    } else if (entry_bytes_max_ && outbox_.bytes() > outbox_.capacity_bytes() / 2) {
-      connection_.wake();  // to go on on disk
-    }
+    // Further than so, what waits has to go: to nobody, or to the disk.
+    const bool drops = config_.overflow == Overflow::drop_oldest;
+    if (!drops && entry_bytes_max_ == 0) return;
+    const std::size_t quarter = outbox_.capacity_bytes() / 4;
+    if (outbox_.bytes() > (entry_bytes_max_ ? 2 : 3) * quarter) connection_.wake();
   }
 
   // Copies a large payload once and counts it against the outbox until its last owner lets go of it.

@@ -64,10 +64,9 @@ class OwnExecutor {
   }
   Executor executor() {
     return [this](std::move_only_function<void()> function) {
-      {
-        const std::lock_guard lock(mutex_);
-        functions_.push_back(std::move(function));
-      }
+      // All of it under the lock: once the function has run, this object may go.
+      const std::lock_guard lock(mutex_);
+      functions_.push_back(std::move(function));
       changed_.notify_all();
     };
   }
