@@ -50,54 +50,57 @@ class Log {
   std::vector<std::string> texts_;
 };
 
-// Runs functions one after the other on a thread of its own, when it is let.
+// Runs functions one after the other on a thread of its own, when it is let. What comes after its end is dropped.
 class OwnExecutor {
  public:
-  explicit OwnExecutor(bool open = true) : open_(open), thread_([this] { run(); }) {}
+  explicit OwnExecutor(bool open = true) {
+    state_->open = open;
+    thread_ = std::thread([state = state_] { run(*state); });
+  }
   ~OwnExecutor() {
-    {
-      const std::lock_guard lock(mutex_);
-      ending_ = true;
-    }
-    changed_.notify_all();
+    state_->change([](State& state) { state.ending = true; });
     thread_.join();
   }
   Executor executor() {
-    return [this](std::move_only_function<void()> function) {
-      // All of it under the lock: once the function has run, this object may go.
-      const std::lock_guard lock(mutex_);
-      functions_.push_back(std::move(function));
-      changed_.notify_all();
+    return [state = state_](std::move_only_function<void()> function) {
+      state->change([&](State& changed) { changed.functions.push_back(std::move(function)); });
     };
   }
   void open() {
-    {
-      const std::lock_guard lock(mutex_);
-      open_ = true;
-    }
-    changed_.notify_all();
+    state_->change([](State& state) { state.open = true; });
   }
   std::thread::id id() const { return thread_.get_id(); }
 
  private:
-  void run() {
-    std::unique_lock lock(mutex_);
+  // Shared with the executor, which may be used after us.
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::deque<std::move_only_function<void()>> functions;
+    bool open = false;
+    bool ending = false;
+
+    void change(auto&& how) {
+      const std::lock_guard lock(mutex);
+      how(*this);
+      changed.notify_all();
+    }
+  };
+
+  static void run(State& state) {
+    std::unique_lock lock(state.mutex);
     for (;;) {
-      changed_.wait(lock, [&] { return ending_ || (open_ && !functions_.empty()); });
-      if (ending_) return;
-      auto function = std::move(functions_.front());
-      functions_.pop_front();
+      state.changed.wait(lock, [&] { return state.ending || (state.open && !state.functions.empty()); });
+      if (state.ending) return;
+      auto function = std::move(state.functions.front());
+      state.functions.pop_front();
       lock.unlock();
       function();
       lock.lock();
     }
   }
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::move_only_function<void()>> functions_;
-  bool open_;
-  bool ending_ = false;
+  const std::shared_ptr<State> state_ = std::make_shared<State>();
   std::thread thread_;
 };
 
