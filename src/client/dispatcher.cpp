@@ -206,6 +206,8 @@ bool Dispatcher::run_message() {
   const auto block = inbound_.front();
   if (block.empty()) return false;
   const auto inbound = InboundMessage::read(block);
+  // Its connection is not known here yet: what told of it came in between the look at the items and that at the ring.
+  if (inbound.link != lane_link_) run_items();
   auto message = inbound.message(block);
   const auto number = handled_.load(std::memory_order_relaxed) + 1;
   if (inbound.stamp_us != last_stamp_us_) {
