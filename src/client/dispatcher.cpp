@@ -142,13 +142,17 @@ bool Dispatcher::turn() {
   }
   if (kept_ && kept_->size() != 0 && Clock::now() >= *keep_until_) stop_keeping();
   for (int i = 0; i < turn_messages; ++i) {
+    // Before the looks that follow: connections and subscriptions that came before a message are known when it is handled.
+    const auto block = inbound_.front();
     run_items();
     if (stopping()) return true;
     take_changes();
-    if (!run_kept() && !run_message()) {
+    if (run_kept()) continue;
+    if (block.empty()) {
       tell_when_idle();
       return false;
     }
+    run_message(block);
   }
   return true;
 }
@@ -202,12 +206,8 @@ void Dispatcher::tell_when_idle() {
   progress_();
 }
 
-bool Dispatcher::run_message() {
-  const auto block = inbound_.front();
-  if (block.empty()) return false;
+void Dispatcher::run_message(std::span<const std::byte> block) {
   const auto inbound = InboundMessage::read(block);
-  // Its connection is not known here yet: what told of it came in between the look at the items and that at the ring.
-  if (inbound.link != lane_link_) run_items();
   auto message = inbound.message(block);
   const auto number = handled_.load(std::memory_order_relaxed) + 1;
   if (inbound.stamp_us != last_stamp_us_) {
@@ -234,7 +234,7 @@ bool Dispatcher::run_message() {
   const bool acknowledge = acknowledge_due_ && number - told_ >= acknowledge_group;
   if (!room && !acknowledge) {
     handled_.store(number, std::memory_order_release);
-    return true;
+    return;
   }
   // seq_cst: the I/O thread announces its sleep and then looks at this; progress_ looks whether it has.
   handled_.exchange(number, std::memory_order_seq_cst);
@@ -242,7 +242,6 @@ bool Dispatcher::run_message() {
   acknowledge_due_ = false;
   told_ = number;
   progress_();
-  return true;
 }
 
 // The handlers that want this message, in the order of their subscriptions.

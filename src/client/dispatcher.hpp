@@ -136,7 +136,7 @@ class Dispatcher final : public DispatchLane, private ExecutorQueue::Runner {
   }
   bool run_items();
   void take_changes();
-  bool run_message();
+  void run_message(std::span<const std::byte> block);
   bool run_kept();
   void tell_when_idle();
   std::span<Entry* const> route(const Message& message);
