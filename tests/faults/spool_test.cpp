@@ -146,8 +146,9 @@ TEST_P(Storing, P2_kill_at_every_system_call_loses_nothing_that_was_stored) {
       }
       // Such a call is not made so often. strace ends with the process, which it may not even have begun.
       const auto tracer = std::to_string(process.pid());
+      const auto children_of_tracer = "/proc/" + tracer + "/task/" + tracer + "/children";
       ASSERT_TRUE(eventually([&] {
-        std::ifstream children("/proc/" + tracer + "/task/" + tracer + "/children");
+        std::ifstream children(children_of_tracer);
         pid_t traced = 0;
         if (children >> traced) ::kill(traced, SIGKILL);
         return process.wait(10ms).has_value();
