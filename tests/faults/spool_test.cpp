@@ -123,6 +123,13 @@ TEST_P(Storing, P1_kill_9_in_a_loop_loses_nothing_that_was_stored) {
   settle(rounds);
 }
 
+void kill_child_of(pid_t tracer) {
+  const auto pid = std::to_string(tracer);
+  std::ifstream children("/proc/" + pid + "/task/" + pid + "/children");
+  pid_t traced = 0;
+  if (children >> traced) ::kill(traced, SIGKILL);
+}
+
 // strace kills the process at the first, second, ... of each system call that changes a file.
 TEST_P(Storing, P2_kill_at_every_system_call_loses_nothing_that_was_stored) {
   if (sanitized) GTEST_SKIP() << "a sanitizer's process cannot be traced";
@@ -145,12 +152,8 @@ TEST_P(Storing, P2_kill_at_every_system_call_loses_nothing_that_was_stored) {
         continue;
       }
       // Such a call is not made so often. strace ends with the process, which it may not even have begun.
-      const auto tracer = std::to_string(process.pid());
-      const auto children_of_tracer = "/proc/" + tracer + "/task/" + tracer + "/children";
       ASSERT_TRUE(eventually([&] {
-        std::ifstream children(children_of_tracer);
-        pid_t traced = 0;
-        if (children >> traced) ::kill(traced, SIGKILL);
+        kill_child_of(process.pid());
         return process.wait(10ms).has_value();
       }));
     }
