@@ -347,6 +347,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   ConnectionState state() const { return connection_.state(); }
+  const std::string& spool_dir() const { return config_.spool_dir; }
 
   Metrics metrics() const {
     Metrics m;
@@ -741,6 +742,7 @@ void Client::on_state_change(std::function<void(const StateChange&)> handler) {
 }
 void Client::set_log_sink(LogSink sink) { impl_->set_log_sink(std::move(sink)); }
 Metrics Client::metrics() const { return impl_->metrics(); }
+const std::string& Client::spool_dir() const { return impl_->spool_dir(); }
 
 Result<MessageId> Client::publish(std::string_view topic, BytesView payload, const PublishOptions& options) {
   return impl_->publish(topic, payload, options, {});
