@@ -96,7 +96,8 @@ struct ClientConfig {
   std::size_t outbox_bytes = std::size_t{8} << 20;
   std::size_t outbox_messages = 1'000'000;
   // The folder of the spool, which one client has to itself; made when it is not there. Empty: no spool. [MQTT_SPOOL_DIR]
-  // A message that waits in it may have 1/16 of spool_bytes and at most 4 MiB.
+  // A message that waits in it has to fit into a segment: the power of two at or below spool_bytes / 16 and at most 4 MiB;
+  // from 2 GiB on, the one at or below spool_bytes / 256.
   std::string spool_dir{};
   std::uint64_t spool_bytes = std::uint64_t{1} << 30;   // its bound, 1 MiB..1 TiB [MQTT_SPOOL_BYTES]
   std::optional<std::chrono::seconds> spool_max_age{};  // older messages are dropped; >= 1 s
