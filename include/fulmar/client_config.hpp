@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fulmar/durability.hpp"
 #include "fulmar/mqtt/types.hpp"
 #include "fulmar/result.hpp"
 #include "fulmar/tls_config.hpp"
@@ -26,15 +27,6 @@ enum class Overflow : std::uint8_t {
   reject,  // publish() returns Errc::outbox_full
   block,  // publish() waits for room up to `block_timeout`, then returns Errc::outbox_full. For tools without another
           // thread to hold up; never within a handler, where it is as `reject`
-};
-
-// How far a message has to come before a fault cannot take it, with a spool (ClientConfig::spool_dir); without one all
-// messages are kept in memory.
-enum class Durability : std::uint8_t {
-  memory,  // survives the broker and the network, not the process
-  spill,  // goes to disk while there is no connection, behind others that are there, when the outbox fills up, and at
-          // shutdown: survives outages and a clean end; kill -9 takes what was in memory and in flight
-  write_ahead,  // written and synced before it is sent: from Delivery::Outcome::stored on it survives kill -9 and power loss
 };
 
 // What happens to QoS 0 messages while there is no connection.

@@ -438,6 +438,13 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     parts.payload = payload;
     parts.qos = options.qos;
     parts.retain = options.retain;
+    const auto durability = options.durability.value_or(config_.durability);
+    if (options.durability && durability != Durability::memory && entry_bytes_max_ == 0) {
+      return fail(
+          Errc::invalid_config,
+          "a durability other than memory needs a folder for what waits: set spool_dir (MQTT_SPOOL_DIR)");
+    }
+    parts.write_ahead = durability == Durability::write_ahead;
     if (options.message_expiry) {
       if (options.message_expiry->count() < 0 || options.message_expiry->count() >= mqtt::no_expiry) {
         return fail(Errc::invalid_config, "message expiry of " +

@@ -124,12 +124,11 @@ void Connection::look_at_backlog(Instant now) {
   }
   diverting_ = true;
   if (!backlog_->takes() || !divert_in_flight()) return;
-  const bool sync = config_.durability == Durability::write_ahead;
   while (outbox_.popped() < outbox_until_) {
     const auto block = outbox_.front();
     if (block.empty()) break;
     const mqtt::RecordView record(block.data());
-    if (!backlog_->put(record, sync)) break;
+    if (!backlog_->put(record, record.header().write_ahead)) break;
     if (auto* shared = record.shared_payload()) shared->release();
     outbox_.pop();
   }
@@ -143,7 +142,10 @@ void Connection::look_at_backlog(Instant now) {
 bool Connection::must_divert(Instant now) {
   if (backlog_->opening() || !backlog_->drained()) return true;
   if (backlog_->failing()) return false;
-  if (config_.durability == Durability::write_ahead) return true;
+  const auto next = outbox_.front();
+  if (next.empty() ? config_.durability == Durability::write_ahead
+                   : mqtt::RecordView(next.data()).header().write_ahead)
+    return true;
   for (const auto& waiter : waiters_) {
     if (waiter->kind == Waiter::For::store) return true;
     if (waiter->kind == Waiter::For::flush && phase_ != Phase::up) return true;
@@ -264,6 +266,8 @@ void Connection::fill_and_write(Instant now) {
         const auto block = outbox_.front();
         if (block.empty()) break;
         const mqtt::RecordView record(block.data());
+        // The next turn takes it to the disk, and what is behind it.
+        if (record.header().write_ahead && backlog_ && !backlog_->failing()) break;
         if (!session_.publish(record)) break;
         if (!probe_ && record.header().qos != QoS::at_most_once) {
           probe_ = Probe{record.header().sequence, now};
