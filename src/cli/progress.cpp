@@ -98,6 +98,7 @@ std::string render_progress(const Progress& p, std::size_t columns) {
   parts.push_back({4, number(p.per_s, p.per_s < 100 ? 1 : 0) + "/s"});
   parts.push_back({8, count_of(p.batches, "batch", "batches")});
   parts.push_back({3, std::to_string(p.waiting) + " waiting"});
+  if (p.stored) parts.push_back({3, std::to_string(p.stored) + " stored"});
   if (p.lost) parts.push_back({2, std::to_string(p.lost) + " lost"});
   if (p.bad_lines) parts.push_back({5, count_of(p.bad_lines, "bad line", "bad lines")});
   parts.push_back({6, p.connection});
@@ -109,6 +110,7 @@ std::string render_summary(const TelemetryStats& s, std::string_view sent, std::
                            std::chrono::duration<double> elapsed) {
   std::string text = count_of(s.recorded, "record", "records") + ": " + std::to_string(s.messages_sent) +
                      " " + std::string(sent);
+  if (s.offline_stored) text += ", " + std::to_string(s.offline_stored) + " stored for later";
   if (s.waiting) text += ", " + std::to_string(s.waiting) + " waiting";
   if (s.dropped.empty) text += ", " + std::to_string(s.dropped.empty) + " without a value";
   if (const auto lost = s.dropped.total() - s.dropped.empty) {

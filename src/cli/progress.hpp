@@ -21,6 +21,7 @@ struct Progress {
   double per_s = 0;
   std::uint64_t batches = 0;  // acknowledged
   std::uint64_t waiting = 0;
+  std::uint64_t stored = 0;  // on disk, delivered later
   std::uint64_t lost = 0;
   std::uint64_t bad_lines = 0;
   std::string connection{};
@@ -42,7 +43,8 @@ struct ReadProgress {
 std::string render_progress(const ReadProgress& progress, std::size_t columns);
 
 // "1200 records: 1198 acknowledged, 2 lost (queue full 2); 12 batches; 3 bad lines skipped; 1.2 s"; `sent` says what
-// became of those that arrived. Exact: records = sent + lost + waiting + empty; what is 0 is not mentioned.
+// became of those that arrived. Exact: records = sent + stored + waiting + empty + lost; what is 0 is not mentioned. The
+// batches are those that were acknowledged.
 std::string render_summary(const TelemetryStats& stats, std::string_view sent, std::uint64_t bad_lines,
                            std::chrono::duration<double> elapsed);
 

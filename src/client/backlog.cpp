@@ -110,7 +110,7 @@ void Backlog::retry_unstored() {
   if (!opened_ || failing_ || !unassigned_.empty()) return;
   std::byte* block = unstored_.front();
   const mqtt::RecordView record(block);
-  if (!append(record, write_ahead_)) return;
+  if (!append(record, write_ahead_ || record.header().write_ahead)) return;
   unassigned_.push_back({block, record.header().sequence, record.header().token, true});
   unstored_.pop_front();
 }
@@ -143,6 +143,7 @@ void Backlog::on(const spool::Assigned& event) {
   assigned_ = event.sequence;
   unsynced_.push_back({event.sequence, put.sequence, put.token, put.block == nullptr});
   if (put.block) {
+    if (mqtt::RecordView(put.block).header().write_ahead) ahead_through_ = event.sequence;
     release(put.block);
     ++spooled_;
     return;
@@ -231,7 +232,8 @@ void Backlog::feed(mqtt::Session& session, mqtt::Instant now) {
     const auto& chunk = chunks_.front();
     for (; chunk_at_ < chunk.entries.size(); ++chunk_at_) {
       const auto& entry = chunk.entries[chunk_at_];
-      if (write_ahead_ && entry.sequence > synced_ && !failing()) return;
+      const bool ahead = write_ahead_ || entry.sequence <= ahead_through_;
+      if (ahead && entry.sequence > synced_ && !failing()) return;
       if (!feed_entry(session, entry, now, wall_now)) return;
       delivered_ = std::max(delivered_, entry.sequence);
     }

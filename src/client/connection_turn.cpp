@@ -25,6 +25,11 @@ constexpr std::uint64_t heartbeat_token = 2;
 // So long without a link, and messages go to disk; and then as often.
 constexpr auto spill_after = 50ms;
 
+// While the session takes nothing: so soon after messages have come the outbox is mapped ahead again, then half as often each
+// time that there was none since; so long without one, and a publisher has to call.
+constexpr auto map_again_min = 250us;
+constexpr std::chrono::microseconds map_again_max = 64ms;
+
 }  // namespace
 
 // --- the turn --------------------------------------------------------------------------------------------------------
@@ -62,6 +67,7 @@ void Connection::turn() {
   if (!attached_) return;
   if (!lingering_) read_more();
   if (backlog_) backlog_->submit();
+  map_ahead();
   take_snapshot();
   check_waiters();
   arm_timer(now);
@@ -118,12 +124,11 @@ void Connection::look_at_backlog(Instant now) {
   }
   diverting_ = true;
   if (!backlog_->takes() || !divert_in_flight()) return;
-  const bool sync = config_.durability == Durability::write_ahead;
   while (outbox_.popped() < outbox_until_) {
     const auto block = outbox_.front();
     if (block.empty()) break;
     const mqtt::RecordView record(block.data());
-    if (!backlog_->put(record, sync)) break;
+    if (!backlog_->put(record, record.header().write_ahead)) break;
     if (auto* shared = record.shared_payload()) shared->release();
     outbox_.pop();
   }
@@ -137,7 +142,10 @@ void Connection::look_at_backlog(Instant now) {
 bool Connection::must_divert(Instant now) {
   if (backlog_->opening() || !backlog_->drained()) return true;
   if (backlog_->failing()) return false;
-  if (config_.durability == Durability::write_ahead) return true;
+  const auto next = outbox_.front();
+  if (next.empty() ? config_.durability == Durability::write_ahead
+                   : mqtt::RecordView(next.data()).header().write_ahead)
+    return true;
   for (const auto& waiter : waiters_) {
     if (waiter->kind == Waiter::For::store) return true;
     if (waiter->kind == Waiter::For::flush && phase_ != Phase::up) return true;
@@ -258,6 +266,8 @@ void Connection::fill_and_write(Instant now) {
         const auto block = outbox_.front();
         if (block.empty()) break;
         const mqtt::RecordView record(block.data());
+        // The next turn takes it to the disk, and what is behind it.
+        if (record.header().write_ahead && backlog_ && !backlog_->failing()) break;
         if (!session_.publish(record)) break;
         if (!probe_ && record.header().qos != QoS::at_most_once) {
           probe_ = Probe{record.header().sequence, now};
@@ -584,10 +594,18 @@ void Connection::arm_timer(Instant now) {
   if (config_.wakeup.lazy_interval > 0us && phase_ == Phase::up && !writing_) {
     consider(now + config_.wakeup.lazy_interval);
   }
+  bool only_maps = false;
+  if (!outbox_.populated() && !could_take()) {
+    const auto lazy = config_.wakeup.lazy_interval;
+    const auto again = lazy > 0us && (map_again_ == 0us || lazy < map_again_) ? lazy : map_again_;
+    only_maps = again > 0us && (!earliest || now + again < *earliest);
+    if (only_maps) earliest = now + again;
+  }
   if (!earliest) return;
   // Armed early enough already: what it finds then is looked at anew.
   if (timer_armed_ && *timer_armed_ <= *earliest) return;
   timer_armed_ = earliest;
+  timer_only_maps_ = only_maps;
   timer_.expires_at(*earliest);
   timer_.async_wait([this](const boost::system::error_code& cancelled) {
     if (!cancelled) on_timer();
@@ -597,6 +615,11 @@ void Connection::arm_timer(Instant now) {
 void Connection::on_timer() {
   timer_armed_.reset();
   const auto now = Clock::now();
+  if (std::exchange(timer_only_maps_, false)) {
+    map_ahead();
+    arm_timer(now);
+    return sleep_or_turn_again();
+  }
   run_later_items(now);
   if (end_deadline_ && now >= *end_deadline_) {
     if (!stopping_) {
@@ -632,16 +655,41 @@ void Connection::on_timer() {
   turn();
 }
 
-void Connection::sleep_or_turn_again() {
+// Whether a turn would take a message out of the outbox.
+bool Connection::could_take() const {
   // Diverted messages are looked for every spill_after while there is no link; a write-ahead one is waited for.
   const bool could_store = backlog_ && diverting_ && backlog_->takes() &&
                            (phase_ == Phase::up || config_.durability == Durability::write_ahead);
-  const bool could_send = could_store || (!diverting_ && phase_ == Phase::up && !goodbye_ && !writing_ &&
-                                          session_.publish_room() > 0);
+  return could_store ||
+         (!diverting_ && phase_ == Phase::up && !goodbye_ && !writing_ && session_.publish_room() > 0);
+}
+
+void Connection::map_ahead() {
+  if (outbox_.populated() || mapping_posted_) return;
+  const auto pushed = outbox_.pushed();
+  map_again_ = pushed != pushed_when_mapped_ ? map_again_min : 2 * map_again_;
+  if (map_again_ > map_again_max) map_again_ = 0us;
+  pushed_when_mapped_ = pushed;
+  map_step();
+}
+
+// In steps, so that a large outbox does not hold up the other connections of the loop.
+void Connection::map_step() {
+  mapping_posted_ = outbox_.populate_ahead();
+  if (!mapping_posted_) return;
+  asio::post(loop_.context(), [this] {
+    if (attached_) return map_step();
+    mapping_posted_ = false;
+  });
+}
+
+void Connection::sleep_or_turn_again() {
+  const bool could_take = this->could_take();
+  const bool map_when_called = !outbox_.populated() && map_again_ == 0us;
   control_flag_.announce();
-  if (could_send && config_.wakeup.lazy_interval == 0us) outbox_flag_.announce();
+  if ((could_take || map_when_called) && config_.wakeup.lazy_interval == 0us) outbox_flag_.announce();
   const bool acknowledge = phase_ == Phase::up && !lingering_ && unacknowledged_.ready(dispatcher_.handled());
-  if (commands_.empty() && !acknowledge && !(could_send && !outbox_.front().empty())) return;
+  if (commands_.empty() && !acknowledge && !(could_take && !outbox_.front().empty())) return;
   outbox_flag_.awake();
   control_flag_.awake();
   if (std::exchange(turn_posted_, true)) return;
