@@ -55,10 +55,9 @@ struct ItemText {
   Item item{};
   std::uint64_t lease_token = 0;  // 0 = none
   std::string lease_request{};
-  std::string lease_boot{};  // of the machine's start that lease_uptime counts from
-  std::optional<Duration> lease_uptime{};
-  std::string unknown{};  // lines of YAML, as a document has them
-  unsigned line = 0;      // where it was read, from 1; 0 = nowhere
+  std::string unknown{};          // lines of YAML, as a document has them
+  unsigned line = 0;              // where it was read, from 1; 0 = nowhere
+  bool max_retries_given = true;  // else it is 3, and the document's default_max_retries may say otherwise
 };
 
 // What a document says besides its items.
@@ -105,7 +104,6 @@ class ItemWriter {
   std::uint64_t items() const { return items_; }
 
  private:
-  Result<void> begin();
   Result<void> flush(std::size_t at_least);
 
   ItemFormat format_;
@@ -113,7 +111,6 @@ class ItemWriter {
   DocumentHead head_;
   std::string text_;
   std::uint64_t items_ = 0;
-  bool begun_ = false;
 };
 
 // Calls `produce` with a writer into a file that is there whole or not at all: a temporary file in its directory, synced,
@@ -124,8 +121,8 @@ Result<std::uint64_t> write_item_file(const std::filesystem::path& path, ItemFor
 
 // --- pieces, for the yaml: store -----------------------------------------------------------------------------------------
 
-// One item as a document has it, from "- id:" to the end of its last line.
-std::string item_as_yaml(const ItemText& item);
+// One item as a document has it, from "- id:" to the end of its last line. Error: a payload, metadata or result is no JSON.
+Result<std::string> item_as_yaml(const ItemText& item);
 // What stands before and behind the items.
 std::string yaml_before_items(const DocumentHead& head, bool has_items);
 std::string yaml_after_items(const DocumentHead& head);
