@@ -209,8 +209,16 @@ class Reader {
     if (node.kind != Kind::map) {
       refuse(node, std::string(key) + " has to be a map, as in " + std::string(key) + ": {name: value}");
     }
+    return json_of(node, key == "payload" ? Limits::payload_bytes : Limits::metadata_bytes);
+  }
+
+  // With spaces, as people and most programs write it; without, where they would make it too large.
+  static std::string json_of(const YamlNode& node, std::size_t bytes_max) {
     std::string text;
     append_json(text, node);
+    if (text.size() <= bytes_max) return text;
+    text.clear();
+    append_json(text, node, JsonForm::compact);
     return text;
   }
 
@@ -292,7 +300,7 @@ class Reader {
       return true;
     }
     if (key == "result") {
-      if (!is_null(value)) append_json(item.result, value);
+      if (!is_null(value)) item.result = json_of(value, Limits::result_bytes);
       return true;
     }
     if (key == "depends_on" || key == "blockedBy" || key == "blocked_by" || key == "dependencies") {
@@ -340,7 +348,7 @@ class Reader {
     if (!task_id.empty()) {
       if (item.id.empty()) item.id = task_id;
       if (!has_payload) {
-        item.payload = R"({"task_id":)";
+        item.payload = R"({"task_id": )";
         append_json_string(item.payload, task_id);
         item.payload += '}';
       }
@@ -391,8 +399,7 @@ class Reader {
       metadata.children.push_back(std::move(value));
       note(key->text.substr(0, 60) + " is now in the metadata");
     }
-    text.item.metadata.clear();
-    append_json(text.item.metadata, metadata);
+    text.item.metadata = json_of(metadata, Limits::metadata_bytes);
   }
 
   static void append_line(std::string& out, std::string_view indent, const YamlNode& key,

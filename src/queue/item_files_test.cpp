@@ -73,7 +73,7 @@ Item full_item() {
   item.id = "0G2M7QXYZABCD";
   item.type = "resize image";
   item.payload =
-      R"({"a":1,"b":[true,null,1.50,-0.0,1e400,12345678901234567890],"":{"x":"null","y":"12","z":"a: b"}})";
+      R"({"a": 1, "b": [true, null, 1.50, -0.0, 1e400, 12345678901234567890], "": {"x": "null", "z": "a: b"}})";
   item.status = Status::completed;
   item.priority = -7;
   item.created_at = at("2026-02-06T10:00:00.123456Z");
@@ -83,8 +83,9 @@ Item full_item() {
   item.retry_count = 2;
   item.max_retries = 9;
   item.error_message = "it's \"bad\": # no\n\ttab \xE2\x80\xA8 \xF0\x9F\x98\x80 end ";
-  item.metadata = R"({"yes":"no","2026-01-01":"2026-01-01","~":"~","k":"\u0000\u0004\u0085\ufeff"})";
-  item.result = R"(["done",{"w":3}])";
+  item.metadata =
+      R"({"yes": "no", "2026-01-01": "2026-01-01", "~": "~", "k": "\u0000\u0004\u0085\ufeff\b\f"})";
+  item.result = R"(["done", {"w": 3}])";
   item.unique_key = "007";
   item.depends_on = {"1e3", "0x1F", "x-1"};
   return item;
@@ -98,7 +99,7 @@ TEST(ItemFiles, the_established_format_comes_out_as_it_went_in) {
   EXPECT_EQ(in.summary->head.name, "tasks");
   EXPECT_EQ(in.summary->converted, 0u);
   EXPECT_EQ(item.id, "3f2a9c1e");
-  EXPECT_EQ(item.payload, R"({"task_id":"TASK-1"})");
+  EXPECT_EQ(item.payload, R"({"task_id": "TASK-1"})");
   EXPECT_EQ(item.priority, 5);
   EXPECT_EQ(item.created_at, at("2026-02-06T10:00:00Z"));
   EXPECT_EQ(written(in.items, ItemFormat::yaml, in.summary->head), established);
@@ -191,7 +192,7 @@ owner: team a
 TEST(ItemFiles, an_import_puts_unknown_keys_into_the_metadata) {
   const auto in = read("items:\n- {id: a, title: Fix it, metadata: {by: me, title: old}, size: 3}\n");
   ASSERT_TRUE(in.summary) << in.summary.error().message;
-  EXPECT_EQ(in.items[0].item.metadata, R"({"by":"me","title":"old","size":3})");
+  EXPECT_EQ(in.items[0].item.metadata, R"({"by": "me", "title": "old", "size": 3})");
 }
 
 TEST(ItemFiles, older_shapes_are_read) {
@@ -214,15 +215,15 @@ tasks:
   ASSERT_EQ(in.items.size(), 3u);
   const auto& first = in.items[0].item;
   EXPECT_EQ(first.id, "TASK-1");
-  EXPECT_EQ(first.payload, R"({"task_id":"TASK-1"})");
-  EXPECT_EQ(first.metadata, R"({"title":"Fix it"})");
+  EXPECT_EQ(first.payload, R"({"task_id": "TASK-1"})");
+  EXPECT_EQ(first.metadata, R"({"title": "Fix it"})");
   EXPECT_EQ(first.priority, 75);
   EXPECT_EQ(first.status, Status::processing);
   EXPECT_EQ(first.depends_on, std::vector<ItemId>{"TASK-0"});
   EXPECT_EQ(first.created_at, at("2026-02-06T10:00:00Z"));
   const auto& second = in.items[1].item;
   EXPECT_EQ(second.id, "b");
-  EXPECT_EQ(second.payload, R"({"task_id":"TASK-2"})");
+  EXPECT_EQ(second.payload, R"({"task_id": "TASK-2"})");
   EXPECT_EQ(second.depends_on, std::vector<ItemId>{"TASK-1"});
   EXPECT_EQ(second.created_at, at("2026-02-06T10:00:00.5Z"));
   EXPECT_EQ(second.priority, 25);
@@ -313,7 +314,7 @@ TEST(ItemFiles, errors_say_where_and_what_to_do) {
 TEST(ItemFiles, aliases_are_written_out_and_cannot_blow_up) {
   const auto in = read("items:\n- {id: a, metadata: &m {k: v}}\n- {id: b, metadata: *m}\n");
   ASSERT_TRUE(in.summary) << in.summary.error().message;
-  EXPECT_EQ(in.items[1].item.metadata, R"({"k":"v"})");
+  EXPECT_EQ(in.items[1].item.metadata, R"({"k": "v"})");
   std::string bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
   for (int i = 1; i < 12; ++i) {
     const auto name = std::to_string(i), one = "*a" + std::to_string(i - 1);
@@ -335,9 +336,9 @@ TEST(ItemFiles, nesting_is_bounded) {
 TEST(ItemFiles, a_payload_of_a_mebibyte_and_long_keys_come_back) {
   ItemText text;
   text.item.id = "a";
-  text.item.payload = R"({")" + std::string(2000, 'k') + R"(":")" + std::string(1'000'000, 'v') + R"("})";
+  text.item.payload = R"({")" + std::string(2000, 'k') + R"(": ")" + std::string(1'000'000, 'v') + R"("})";
   text.item.metadata =
-      R"({"x":{")" + std::string(1500, ' ') + R"(":[{")" + std::string(1500, ':') + R"(":1}]}})";
+      R"({"x": {")" + std::string(1500, ' ') + R"(": [{")" + std::string(1500, ':') + R"(": 1}]}})";
   for (const auto format : {ItemFormat::yaml, ItemFormat::json_lines}) {
     const auto back = read(written({text}, format, {}), {.format = format});
     ASSERT_TRUE(back.summary) << back.summary.error().message;
@@ -348,6 +349,17 @@ TEST(ItemFiles, a_payload_of_a_mebibyte_and_long_keys_come_back) {
   const auto back = read(written({text}, ItemFormat::yaml, {}));
   ASSERT_FALSE(back.summary);
   EXPECT_THAT(back.summary.error().message, HasSubstr("at most 1048576 are allowed"));
+}
+
+TEST(ItemFiles, a_payload_at_the_bound_does_not_grow_over_it) {
+  ItemText text;
+  text.item.id = "a";
+  std::string& payload = text.item.payload = R"({"v":[0)";
+  while (payload.size() + 4 <= Limits::payload_bytes) payload += ",0";
+  payload += "]}";
+  const auto back = read(written({text}, ItemFormat::yaml, {}));
+  ASSERT_TRUE(back.summary) << back.summary.error().message;
+  EXPECT_TRUE(back.items[0].item.payload == payload);
 }
 
 TEST(ItemFiles, the_sinks_error_ends_the_reading) {

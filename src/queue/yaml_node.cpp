@@ -480,7 +480,11 @@ void append_quoted(std::string& out, std::string_view text, bool all) {
       out += "\\t";
     } else if (c == '\r') {
       out += "\\r";
-    } else if (byte < 0x20 || byte == 0x7f) {
+    } else if (c == '\b') {
+      out += "\\b";
+    } else if (c == '\f') {
+      out += "\\f";
+    } else if (byte < 0x20 || (all && byte == 0x7f)) {
       escape(byte);
     } else if (all && length > 1 && needs_escapes(character)) {
       const auto low = [&](std::size_t at) { return static_cast<unsigned>(character[at]) & 0x3F; };
@@ -558,7 +562,8 @@ Meaning meaning_of(const YamlNode& scalar) {
 
 void append_json_string(std::string& out, std::string_view text) { append_quoted(out, text, false); }
 
-void append_json(std::string& out, const YamlNode& node) {
+void append_json(std::string& out, const YamlNode& node, JsonForm form) {
+  const bool spaces = form == JsonForm::spaced;
   if (!node.tag.empty()) {
     throw Malformed{
         node.line, node.column,
@@ -569,18 +574,18 @@ void append_json(std::string& out, const YamlNode& node) {
     case Kind::sequence:
       out += '[';
       for (std::size_t i = 0; i < children.size(); ++i) {
-        if (i > 0) out += ',';
-        append_json(out, children[i]);
+        if (i > 0) out += spaces ? ", " : ",";
+        append_json(out, children[i], form);
       }
       out += ']';
       return;
     case Kind::map:
       out += '{';
       for (std::size_t i = 0; i + 1 < children.size(); i += 2) {
-        if (i > 0) out += ',';
+        if (i > 0) out += spaces ? ", " : ",";
         append_json_string(out, children[i].text);
-        out += ':';
-        append_json(out, children[i + 1]);
+        out += spaces ? ": " : ":";
+        append_json(out, children[i + 1], form);
       }
       out += '}';
       return;

@@ -47,7 +47,12 @@ YamlNode parse_yaml(std::string_view text, const std::vector<std::string_view>& 
 // One value, and white space around it. Of keys that occur twice the last one counts. `line` is where it stands.
 YamlNode parse_json(std::string_view text, std::uint32_t line = 1);
 
-void append_json(std::string& out, const YamlNode& node);          // throws Malformed (.nan, a tag)
+enum class JsonForm : std::uint8_t {
+  spaced,
+  compact
+};  // {"a": 1, "b": 2}; compact is never longer than what was parsed
+// Throws Malformed (.nan, a tag).
+void append_json(std::string& out, const YamlNode& node, JsonForm form = JsonForm::spaced);
 void append_json_string(std::string& out, std::string_view text);  // with its quotes
 void append_yaml(std::string& out, const YamlNode& node);          // in flow style, on one line
 void append_yaml_string(std::string& out, std::string_view text);  // plain or quoted, on one line

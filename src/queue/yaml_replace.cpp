@@ -42,11 +42,6 @@ std::string_view advice(int error) {
   }
 }
 
-Result<void> sync(int descriptor, const std::filesystem::path& path, std::string_view what) {
-  if (::fsync(descriptor) == 0) return {};
-  return std::unexpected(file_error(path, what, errno));
-}
-
 // Where a file system has no hard links.
 Result<void> copy_whole(const std::filesystem::path& from, const std::filesystem::path& to) {
   const int source = ::open(from.c_str(), O_RDONLY | O_CLOEXEC);
@@ -119,6 +114,7 @@ FileReplacement::~FileReplacement() {
 }
 
 Result<void> FileReplacement::write(std::string_view text) {
+  synced_ = false;
   while (!text.empty()) {
     const auto count = ::write(descriptor_, text.data(), text.size());
     if (count < 0 && errno == EINTR) continue;
@@ -128,8 +124,15 @@ Result<void> FileReplacement::write(std::string_view text) {
   return {};
 }
 
+Result<void> FileReplacement::sync() {
+  if (!synced_ && ::fsync(descriptor_) != 0)
+    return std::unexpected(file_error(path_, "sync the new version", errno));
+  synced_ = true;
+  return {};
+}
+
 Result<void> FileReplacement::commit(const Commit& how) {
-  if (auto ok = sync(descriptor_, path_, "sync the new version"); !ok) return ok;
+  if (auto ok = sync(); !ok) return ok;
   if (how.backup) {
     if (auto ok = keep(path_, *how.backup); !ok) return ok;
   }
@@ -144,12 +147,17 @@ Result<void> FileReplacement::commit(const Commit& how) {
     return std::unexpected(file_error(path_, "put the new version in its place", errno));
   }
   if (!how.sync_directory) return {};
-  const int directory = ::open(directory_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory < 0) return std::unexpected(file_error(path_, "open its directory to sync it", errno));
-  auto synced = sync(directory, path_,
-                     "sync its directory (the new version is in place, and may be gone after power loss)");
+  return sync_directory(path_);
+}
+
+Result<void> sync_directory(const std::filesystem::path& path) {
+  const int directory = ::open(directory_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory < 0) return std::unexpected(file_error(path, "open its directory to sync it", errno));
+  const int error = ::fsync(directory) == 0 ? 0 : errno;
   ::close(directory);
-  return synced;
+  if (error == 0) return {};
+  return std::unexpected(file_error(
+      path, "sync its directory (the new version is in place, and may be gone after power loss)", error));
 }
 
 void FileReplacement::remove_leftovers(const std::filesystem::path& path) {

@@ -19,6 +19,9 @@ namespace fulmar::queue {
 // "PATH: cannot DO: REASON; ADVICE" from an errno.
 Error file_error(const std::filesystem::path& path, std::string_view cannot, int error);
 
+// The names in the file's directory are on the medium.
+Result<void> sync_directory(const std::filesystem::path& path);
+
 class FileReplacement {
  public:
   struct Commit {
@@ -35,7 +38,8 @@ class FileReplacement {
 
   Result<void> write(std::string_view text);
   int descriptor() const { return descriptor_; }
-  // On an error the file is as it was, unless only the last sync failed: then the message says so.
+  Result<void> sync();  // what was written is on the medium
+  // Syncs, unless that was done since the last write(). On an error the file is as it was, unless only the last sync failed: then the message says so.
   Result<void> commit(const Commit& how);
 
   // Removes what processes left that died while they wrote. Only where nobody writes at the moment.
@@ -48,6 +52,7 @@ class FileReplacement {
   std::filesystem::path path_;
   std::string temporary_;  // empty: there is none any more
   int descriptor_ = -1;
+  bool synced_ = false;
 };
 
 }  // namespace fulmar::queue
