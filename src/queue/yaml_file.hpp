@@ -72,8 +72,13 @@ class YamlFile {
   Result<bool> replace(const Lock& lock, const FileVersion& before, std::string_view text,
                        bool sync_directory, FileVersion& after) const;
 
+  // Replaces whatever is there, and leaves the backup as it is.
+  Result<void> restore(const Lock& lock, std::string_view text, FileVersion& after) const;
+
  private:
   explicit YamlFile(std::filesystem::path path);
+  Result<bool> exchange(const Lock& lock, const FileVersion& before, std::string_view text,
+                        bool sync_directory, bool keep_backup, FileVersion& after) const;
   bool written_by_program(const FileVersion& version) const;
 
   std::filesystem::path path_, lock_path_, backup_path_;
