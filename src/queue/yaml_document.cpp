@@ -31,6 +31,39 @@ std::vector<const TableItem*> of_queue(const ItemTable& table, std::string_view 
   return items;
 }
 
+ReadOptions reading(const FileVersion& version) {
+  return {.format = ItemFormat::yaml,
+          .now = Time(Duration(version.changed_ns / 1000)),
+          .unknown_into_metadata = false};
+}
+
+struct CutItems {
+  std::size_t begin = 0, end = 0;  // of the items
+  std::vector<std::string_view> pieces{};
+};
+
+// Cuts a document that text() made for one queue; nothing for others.
+std::optional<CutItems> cut_items(std::string_view text) {
+  constexpr std::string_view before = "\nitems:\n";
+  CutItems cut;
+  cut.begin = text.find(before);
+  if (cut.begin == std::string_view::npos || text.find("\nqueues:\n") != std::string_view::npos)
+    return std::nullopt;
+  cut.begin += before.size();
+  for (std::size_t at = cut.begin, piece = at;;) {
+    const auto line = text.find('\n', at);
+    if (line == std::string_view::npos) return std::nullopt;
+    const bool inside = text.substr(at).starts_with("  ");
+    if (!inside && at > piece) cut.pieces.push_back(text.substr(piece, at - piece));
+    if (!inside && !text.substr(at).starts_with("- ")) {
+      cut.end = at;
+      return cut;
+    }
+    if (!inside) piece = at;
+    at = line + 1;
+  }
+}
+
 // As lines of a list's element: "- " before the first, spaces before the others.
 std::string indented(std::string_view text) {
   std::string out;
@@ -46,63 +79,137 @@ std::string indented(std::string_view text) {
 
 }  // namespace
 
-Result<YamlDocument> YamlDocument::parse(const YamlFile::Content& content, const std::string& name) {
+// --- reading ----------------------------------------------------------------------------------------------------------
+
+Result<YamlDocument> YamlDocument::parse(const YamlFile::Content& content, const std::string& name,
+                                         const YamlDocument* previous) {
+  if (content.by_program) {
+    if (auto document = parse_pieces(content, previous)) return std::move(*document);
+  }
+  return parse_whole(content, name);
+}
+
+YamlDocument::Entry YamlDocument::entry_of(ItemText&& text) {
+  Entry entry;
+  entry.item = {std::move(text.item), 0, text.lease_token, std::move(text.lease_request)};
+  entry.piece.unknown = std::move(text.unknown);
+  entry.max_retries_given = text.max_retries_given;
+  return entry;
+}
+
+Result<YamlDocument> YamlDocument::parse_whole(const YamlFile::Content& content, const std::string& name) {
   YamlDocument document;
   document.version_ = content.version;
-  ReadOptions options{.format = ItemFormat::yaml, .unknown_into_metadata = false};
+  std::vector<Entry> entries;
   // What was written by hand without an id or a time gets those of the file, for every reader the same.
-  options.now = Time(Duration(content.version.changed_ns / 1000));
-  std::vector<ItemText> texts;
-  auto read = read_items(content.text, name, options, [&](ItemText&& text) -> Result<void> {
-    texts.push_back(std::move(text));
+  auto read = read_items(content.text, name, reading(content.version), [&](ItemText&& text) -> Result<void> {
+    entries.push_back(entry_of(std::move(text)));
     return {};
   });
   if (!read) return fail(Errc::damaged, std::move(read.error().message));
+  if (!document.set_heads(std::move(*read)))
+    return fail(Errc::damaged, name + ": the queue \"" + document.default_queue() +
+                                   "\" is there twice; put its items into one list");
+  document.fill(std::move(entries));
+  return document;
+}
 
-  auto& heads = document.heads_;
-  heads.front() = std::move(read->head);
-  if (heads.front().name.empty()) heads.front().name = first_name;
-  for (auto& head : read->more) {
-    if (head.name == heads.front().name)
-      return fail(Errc::damaged,
-                  name + ": the queue \"" + head.name + "\" is there twice; put its items into one list");
-    heads.push_back(std::move(head));
+// What text() wrote can be cut at the beginnings of its items, and those of the previous version are known by their text.
+// Nothing: it has to be parsed whole.
+std::optional<YamlDocument> YamlDocument::parse_pieces(const YamlFile::Content& content,
+                                                       const YamlDocument* previous) {
+  const std::string_view text = content.text;
+  const auto cut = cut_items(text);
+  if (!cut) return std::nullopt;
+  std::unordered_map<std::string_view, const ItemId*> known;
+  if (previous && previous->heads_.size() == 1) {
+    for (const auto& [id, piece] : previous->pieces_) {
+      if (!piece.text.empty()) known.emplace(piece.text, &id);
+    }
   }
-  for (const auto& head : heads) {
-    if (is_fresh(head)) continue;
-    document.table_.queues[head.name] = {head.settings, head.paused};
+  std::vector<Entry> entries(cut->pieces.size());
+  std::vector<std::size_t> fresh;
+  std::string others(text.substr(0, cut->begin));
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    const auto found = known.find(cut->pieces[i]);
+    if (found == known.end()) {
+      fresh.push_back(i);
+      others += cut->pieces[i];
+      continue;
+    }
+    entries[i].item = previous->table_.items.find(*found->second)->second;
+    entries[i].item.order = 0;
+    entries[i].piece = previous->pieces_.find(*found->second)->second;
   }
-  for (auto& text : texts) {
-    if (text.item.queue.empty()) text.item.queue = document.default_queue();
-    auto& queue = document.table_.queues[text.item.queue];
-    if (!text.max_retries_given) text.item.max_retries = queue.settings.default_max_retries;
+  others += text.substr(cut->end);
+
+  YamlDocument document;
+  document.version_ = content.version;
+  std::size_t next = 0;
+  auto read = read_items(others, "", reading(content.version), [&](ItemText&& one) -> Result<void> {
+    if (next == fresh.size()) return fail(Errc::invalid_item, "");
+    auto& entry = entries[fresh[next]] = entry_of(std::move(one));
+    entry.piece.text = cut->pieces[fresh[next++]];
+    return {};
+  });
+  if (!read || next != fresh.size() || !read->more.empty() || read->converted > 0 ||
+      !document.set_heads(std::move(*read))) {
+    return std::nullopt;
   }
-  // The order of the text is the order of submission.
+  if (fresh.size() < entries.size() && document.default_queue() != previous->default_queue())
+    return std::nullopt;
+  std::unordered_set<std::string_view> ids;
+  for (const auto& entry : entries) {
+    if (!ids.insert(entry.item.item.id).second) return std::nullopt;
+  }
+  document.fill(std::move(entries));
+  return document;
+}
+
+bool YamlDocument::set_heads(ReadSummary&& read) {
+  heads_.front() = std::move(read.head);
+  if (heads_.front().name.empty()) heads_.front().name = first_name;
+  for (auto& head : read.more) {
+    if (head.name == heads_.front().name) return false;
+    heads_.push_back(std::move(head));
+  }
+  for (const auto& head : heads_) {
+    if (!is_fresh(head)) table_.queues[head.name] = {head.settings, head.paused};
+  }
+  return true;
+}
+
+// The order of the text is the order of submission.
+void YamlDocument::fill(std::vector<Entry>&& entries) {
   std::unordered_map<std::string, std::uint64_t> last;
   std::unordered_set<std::uint64_t> taken;
-  for (auto& text : texts) {
-    TableItem item{std::move(text.item), 0, text.lease_token, std::move(text.lease_request)};
+  for (auto& [item, piece, max_retries_given] : entries) {
+    if (item.item.queue.empty()) item.item.queue = default_queue();
+    const auto& queue = table_.queues[item.item.queue];
+    if (!max_retries_given) item.item.max_retries = queue.settings.default_max_retries;
     auto& before = last[item.item.queue];
     item.order =
         std::max(id_number(item.item.id).value_or(id_number_at(item.item.created_at, 0)), before + 1);
     while (!taken.insert(item.order).second) ++item.order;
     before = item.order;
-    document.pieces_[item.item.id].unknown = std::move(text.unknown);
-    document.table_.put(std::move(item));
+    pieces_[item.item.id] = std::move(piece);
+    table_.put(std::move(item));
   }
-  return document;
 }
 
+// --- writing ----------------------------------------------------------------------------------------------------------
+
 // Nothing may be written that cannot be read: a piece is read again before it goes into the file.
-Result<std::string> YamlDocument::piece_for(const TableItem& item, const std::string& unknown) const {
+Result<std::string> YamlDocument::piece_for(const TableItem& item, const std::string& unknown,
+                                            bool is_new) const {
   ItemText text;
   text.item = item.item;
   text.lease_token = item.token;
   text.lease_request = item.request_id;
   text.unknown = unknown;
   auto piece = item_as_yaml(text);
-  if (!piece) return piece;
-  const ReadOptions options{.format = ItemFormat::yaml, .unknown_into_metadata = false};
+  if (!piece || !is_new) return piece;
+  const auto options = reading({});
   bool same = false;
   const auto read = read_items("items:\n" + *piece, "item " + item.item.id, options, [&](ItemText&& back) {
     same = back.item.id == item.item.id && back.item.status == item.item.status && back.unknown == unknown &&
@@ -137,12 +244,12 @@ Result<YamlDocument> YamlDocument::with(ItemTable table) const {
     const auto before = pieces_.find(id);
     const auto old = table_.items.find(id);
     if (before != pieces_.end()) piece.unknown = before->second.unknown;
-    if (before != pieces_.end() && old != table_.items.end() && !before->second.text.empty() &&
-        same(old->second, item)) {
+    const bool is_new = old == table_.items.end() || !same(old->second, item);
+    if (!is_new && before != pieces_.end() && !before->second.text.empty()) {
       piece.text = before->second.text;
       continue;
     }
-    auto text = piece_for(item, piece.unknown);
+    auto text = piece_for(item, piece.unknown, is_new);
     if (!text) return std::unexpected(std::move(text.error()));
     piece.text = std::move(*text);
   }

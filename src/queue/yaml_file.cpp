@@ -156,7 +156,7 @@ Result<FileVersion> YamlFile::version() const {
 
 bool YamlFile::written_by_program(const FileVersion& version) const {
   const Descriptor sidecar(::open(lock_path_.c_str(), O_RDONLY | O_CLOEXEC));
-  if (*sidecar < 0) return false;
+  if (*sidecar < 0 || version.size == 0) return false;
   return read_sidecar(*sidecar).find(version_line(version)) != std::string::npos;
 }
 
@@ -177,8 +177,9 @@ Result<YamlFile::Content> YamlFile::read() const {
     timespec wall{};
     ::clock_gettime(CLOCK_REALTIME, &wall);
     const auto age = std::chrono::nanoseconds(nanoseconds(wall) - content.version.changed_ns);
-    const bool settled = age >= settling || now - unchanged_since >= settling ||
-                         now - began >= settled_at_last || written_by_program(content.version);
+    content.by_program = written_by_program(content.version);
+    const bool settled = content.by_program || age >= settling || now - unchanged_since >= settling ||
+                         now - began >= settled_at_last;
     if (settled) {
       auto text = read_whole(*file, path_, content.version.size);
       if (!text) return std::unexpected(std::move(text.error()));

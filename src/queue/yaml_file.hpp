@@ -47,7 +47,8 @@ class YamlFile {
 
   struct Content {
     std::string text{};
-    FileVersion version{};  // exists = false: there is no file, and no text
+    FileVersion version{};    // exists = false: there is no file, and no text
+    bool by_program = false;  // the text is what a program wrote, and nobody edited
   };
   // Waits for an edit by hand to end (invariant 1), at most 2 s; then it is as it is.
   Result<Content> read() const;

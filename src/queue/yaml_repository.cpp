@@ -137,7 +137,7 @@ class YamlRepository final : public Repository {
     if (!content) return std::unexpected(std::move(content.error()));
     if (!content->version.exists && !options_.create)
       return fail(Errc::not_found, file_.path().string() + ": the file is gone; put it back");
-    auto parsed = YamlDocument::parse(*content, file_.path().string());
+    auto parsed = YamlDocument::parse(*content, file_.path().string(), cache_.get());
     if (!parsed) return std::unexpected(damaged(parsed.error(), file_));
     cache_ = std::make_shared<const YamlDocument>(std::move(*parsed));
     return cache_;
