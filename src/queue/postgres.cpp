@@ -125,8 +125,9 @@ Result<void> PostgresRepository::prepare(const RepositoryOptions& options) {
   store_.channel = channel_name(schema_.oid);
   store_.lock_prefix = "fulmar_queue/" + std::to_string(schema_.oid) + "/";
   if ((**connection).fsync_off() && options.log) {
-    options.log(LogLevel::warning, settings_.shown + ": the server runs with fsync = off: what is handed in does not "
-                                                     "survive its power loss");
+    options.log(LogLevel::warning, settings_.shown +
+                                       ": the server runs with fsync = off: what is handed in does not "
+                                       "survive its power loss");
   }
   connection->keep();
   watch_ = std::make_unique<Watch>(settings_, schema_.oid);
@@ -135,12 +136,14 @@ Result<void> PostgresRepository::prepare(const RepositoryOptions& options) {
 
 Result<void> PostgresRepository::check_usable(Access access) const {
   if (::getpid() != owner_pid_) {
-    return fulmar::fail(Errc::io_error, settings_.shown +
-                                            ": this queue was opened by the parent process; a child of fork() "
-                                            "has to open its own");
+    return fulmar::fail(Errc::io_error,
+                        settings_.shown +
+                            ": this queue was opened by the parent process; a child of fork() "
+                            "has to open its own");
   }
   if (read_only_ && access != Access::read) {
-    return fulmar::fail(Errc::io_error, settings_.shown + ": opened read-only; open it for writing to change it");
+    return fulmar::fail(Errc::io_error,
+                        settings_.shown + ": opened read-only; open it for writing to change it");
   }
   return {};
 }
@@ -197,7 +200,8 @@ Result<void> PostgresRepository::run(Access access, Durability durability, Body 
     PostgresOperations operations(transaction);
     auto finished = transaction.finish(body(operations), durability);
     if (!(**connection).broken()) connection->keep();
-    if (finished.flush_later) watch_->flush_within(std::chrono::microseconds(store_.flush_interval_us.load()));
+    if (finished.flush_later)
+      watch_->flush_within(std::chrono::microseconds(store_.flush_interval_us.load()));
     if (finished.result || access == Access::write_alone || attempt == attempts_max) {
       return std::move(finished.result);
     }
@@ -206,7 +210,9 @@ Result<void> PostgresRepository::run(Access access, Durability durability, Body 
       continue;
     }
     if (!finished.may_be_repeated) return std::move(finished.result);
-    { const auto done_with = std::move(*connection); }
+    {
+      const auto done_with = std::move(*connection);
+    }
     const auto ceiling_us = std::uint64_t{1'000} << std::min(attempt, 6);
     std::this_thread::sleep_for(std::chrono::microseconds(store_.random() % ceiling_us));
   }

@@ -27,6 +27,7 @@
 namespace fulmar::queue {
 
 bool is_postgres_url(std::string_view url);
-Result<std::unique_ptr<Repository>> open_postgres(std::string_view url, const RepositoryOptions& options = {});
+Result<std::unique_ptr<Repository>> open_postgres(std::string_view url,
+                                                  const RepositoryOptions& options = {});
 
 }  // namespace fulmar::queue

@@ -9,44 +9,49 @@ namespace {
 
 constexpr std::size_t rows_of_upkeep = 500;
 
-const Statement cancel_items{
-    "UPDATE fulmar_queue_item SET state = 6, completed_at = " FULMAR_NOW("$2")
-    ", lease_until = NULL, token = 0, lease_owner = NULL, request = NULL WHERE id = ANY($1::text[])"};
+const Statement cancel_items{"UPDATE fulmar_queue_item SET state = 6, completed_at = " FULMAR_NOW(
+    "$2") ", lease_until = NULL, token = 0, lease_owner = NULL, request = NULL WHERE id = ANY($1::text[])"};
 // What it waits for is looked up again: it may have been completed in the meantime.
 const Statement retry_items{
-    "UPDATE fulmar_queue_item i SET state = CASE WHEN EXISTS(SELECT 1 FROM fulmar_queue_wait w WHERE w.item = i.id)"
+    "UPDATE fulmar_queue_item i SET state = CASE WHEN EXISTS(SELECT 1 FROM fulmar_queue_wait w WHERE w.item "
+    "= i.id AND NOT w.done)"
     " THEN 2 ELSE 0 END, retry_count = 0, scheduled_at = NULL, completed_at = NULL WHERE id = ANY($1::text[])"
-    " AND NOT EXISTS(SELECT 1 FROM fulmar_queue_item o WHERE o.queue = i.queue AND o.unique_key = i.unique_key"
+    " AND NOT EXISTS(SELECT 1 FROM fulmar_queue_item o WHERE o.queue = i.queue AND o.unique_key = "
+    "i.unique_key"
     " AND o.unique_key IS NOT NULL AND o.state <= 3) RETURNING id"};
-const Statement select_waiters{
-    "SELECT w.dependency, w.item FROM fulmar_queue_wait w JOIN fulmar_queue_item d ON d.id = w.item"
-    " WHERE w.dependency = ANY($1::text[]) AND d.state <= 3"};
+const Statement select_needing{
+    "SELECT dependency, item FROM fulmar_queue_wait WHERE dependency = ANY($1::text[])"};
 const Statement delete_items{"DELETE FROM fulmar_queue_item i WHERE i.id = ANY($1::text[])"};
-const Statement delete_free_items{"DELETE FROM fulmar_queue_item i WHERE i.id = ANY($1::text[]) AND i.state <> 3"
-                                  " AND NOT " FULMAR_IS_WAITED_FOR " RETURNING i.id"};
+const Statement delete_free_items{
+    "DELETE FROM fulmar_queue_item i WHERE i.id = ANY($1::text[]) AND i.state <> 3"
+    " AND NOT " FULMAR_IS_NEEDED " RETURNING i.id"};
 const Statement delete_waits{"DELETE FROM fulmar_queue_wait WHERE item = ANY($1::text[])"};
 const Statement lock_to_purge{
     "SELECT i.id FROM fulmar_queue_item i WHERE i.queue = (SELECT id FROM fulmar_queue WHERE name = $1::text)"
-    " AND i.state <> 3" FULMAR_FILTER("$2", "$3", "$4", "$5", "$6", "$7") " AND NOT " FULMAR_IS_WAITED_FOR
-    " ORDER BY i.created_at, i.id LIMIT $8::int8 FOR UPDATE OF i SKIP LOCKED"};
+    " AND i.state <> 3" FULMAR_FILTER(
+        "$2", "$3", "$4", "$5", "$6",
+        "$7") " AND NOT " FULMAR_IS_NEEDED
+              " ORDER BY i.ord, i.id LIMIT $8::int8 FOR UPDATE OF i SKIP LOCKED"};
 
 const Statement one_at_a_time{"SELECT pg_try_advisory_xact_lock(hashtextextended($1::text, 0))"};
 const Statement queue_names{"SELECT name FROM fulmar_queue ORDER BY id"};
 // Over the age, or beyond the number: oldest first.
 const Statement lock_outdated{
     "SELECT i.id FROM fulmar_queue q CROSS JOIN (VALUES (4), (5), (6)) s (state) CROSS JOIN LATERAL ("
-    "SELECT id FROM fulmar_queue_item WHERE queue = q.id AND state = s.state AND state >= 4 AND completed_at <= "
+    "SELECT id FROM fulmar_queue_item WHERE queue = q.id AND state = s.state AND state >= 4 AND completed_at < "
     FULMAR_NOW("$1") " - CASE WHEN s.state = 4 THEN q.keep_completed_us ELSE q.keep_failed_us END"
     " ORDER BY completed_at LIMIT $2::int8) o JOIN fulmar_queue_item i ON i.id = o.id"
-    " WHERE NOT " FULMAR_IS_WAITED_FOR " LIMIT $2::int8 FOR UPDATE OF i SKIP LOCKED"};
+    " WHERE NOT " FULMAR_IS_NEEDED " LIMIT $2::int8 FOR UPDATE OF i SKIP LOCKED"};
 const Statement lock_beyond{
     "SELECT i.id FROM fulmar_queue q CROSS JOIN LATERAL (SELECT count(*) - q.keep_finished_max AS surplus"
     " FROM fulmar_queue_item WHERE queue = q.id AND state >= 4) c CROSS JOIN LATERAL (SELECT f.id FROM"
-    " (VALUES (4), (5), (6)) s (state) CROSS JOIN LATERAL (SELECT id, completed_at, created_at FROM fulmar_queue_item"
-    " WHERE queue = q.id AND state = s.state AND state >= 4 ORDER BY completed_at LIMIT least(c.surplus, $1::int8)) f"
-    " ORDER BY f.completed_at, f.created_at, f.id LIMIT least(c.surplus, $1::int8)) o"
+    " (VALUES (4), (5), (6)) s (state) CROSS JOIN LATERAL (SELECT id, completed_at, ord FROM "
+    "fulmar_queue_item"
+    " WHERE queue = q.id AND state = s.state AND state >= 4 ORDER BY completed_at LIMIT least(c.surplus, "
+    "$1::int8)) f"
+    " ORDER BY f.completed_at, f.ord, f.id LIMIT least(c.surplus, $1::int8)) o"
     " JOIN fulmar_queue_item i ON i.id = o.id"
-    " WHERE c.surplus > 0 AND NOT " FULMAR_IS_WAITED_FOR " LIMIT $1::int8 FOR UPDATE OF i SKIP LOCKED"};
+    " WHERE c.surplus > 0 AND NOT " FULMAR_IS_NEEDED " LIMIT $1::int8 FOR UPDATE OF i SKIP LOCKED"};
 
 std::vector<std::string> column(const Rows& rows, int column) {
   std::vector<std::string> texts;
@@ -109,25 +114,17 @@ Result<std::vector<Refusal>> PostgresOperations::retry(std::span<const ItemId> i
     }
     auto& queue = (*queues)[item.queue];
     const std::string_view key = item.unique_key;
-    auto holders = live_keys(item.queue, key.empty() ? std::span<const std::string_view>() : std::span(&key, 1));
+    auto holders =
+        live_keys(item.queue, key.empty() ? std::span<const std::string_view>() : std::span(&key, 1));
     if (!holders) return std::unexpected(holders.error());
     if (!holders->empty()) {
-      refusals.push_back({i,
-                          {Errc::already_exists,
-                           "item " + ids[i] + ": a live item, " + holders->begin()->second +
-                               ", has its unique key by now; finish or cancel that one first",
-                           {}}});
+      refusals.push_back({i, unique_key_taken(ids[i], key, holders->begin()->second)});
       continue;
     }
-    auto room = take_room(queue, 1);
-    if (!room) return std::unexpected(room.error());
-    if (!*room) {
-      refusals.push_back({i,
-                          {Errc::queue_full,
-                           "item " + ids[i] + ": queue " + queue.name + " is full: max_size is " +
-                               std::to_string(*queue.settings.max_size) +
-                               " live items; finish or cancel some, or raise it",
-                           {}}});
+    auto full = take_room(queue, 1);
+    if (!full) return std::unexpected(full.error());
+    if (*full) {
+      refusals.push_back({i, **full});
       continue;
     }
     if (queue.settings.max_size) {
@@ -139,9 +136,11 @@ Result<std::vector<Refusal>> PostgresOperations::retry(std::span<const ItemId> i
     auto done = transaction_.execute(retry_items, Params().add(std::span<const std::string_view>(&id, 1)));
     if (!done) return std::unexpected(done.error());
     if (done->empty()) {
-      return std::unexpected(transaction_.doom(
-          {Errc::already_exists, "item " + ids[i] + ": an item with its unique key was made at the same moment", {}},
-          true));
+      return std::unexpected(
+          transaction_.doom({Errc::already_exists,
+                             "item " + ids[i] + ": an item with its unique key was made at the same moment",
+                             {}},
+                            true));
     }
     item.status = Status::pending;
     transaction_.changed();
@@ -154,11 +153,11 @@ Result<std::vector<Refusal>> PostgresOperations::remove(std::span<const ItemId> 
   const auto all = views(ids);
   auto items = lock_items(all);
   if (!items) return std::unexpected(items.error());
-  auto edges = transaction_.execute(select_waiters, Params().add(std::span<const std::string_view>(all)));
+  auto edges = transaction_.execute(select_needing, Params().add(std::span<const std::string_view>(all)));
   if (!edges) return std::unexpected(edges.error());
-  std::map<std::string, std::set<std::string>> waiters;
+  std::map<std::string, std::set<std::string>> needing;
   for (std::size_t i = 0; i < edges->size(); ++i) {
-    waiters[std::string(edges->text(i, 0))].emplace(edges->text(i, 1));
+    needing[std::string(edges->text(i, 0))].emplace(edges->text(i, 1));
   }
   std::vector<Refusal> refusals;
   std::vector<std::string_view> gone;
@@ -173,14 +172,8 @@ Result<std::vector<Refusal>> PostgresOperations::remove(std::span<const ItemId> 
       refusals.push_back({i, ok.error()});
       continue;
     }
-    const auto& waiting = waiters[ids[i]];
-    const auto who = std::ranges::find_if(waiting, [&](const auto& w) { return !gone_ids.contains(w); });
-    if (who != waiting.end()) {
-      refusals.push_back({i,
-                          {Errc::illegal_transition,
-                           "item " + ids[i] + ": cannot remove what a live item, " + *who +
-                               ", waits for; cancel that one first",
-                           {}}});
+    if (std::ranges::any_of(needing[ids[i]], [&](const auto& id) { return !gone_ids.contains(id); })) {
+      refusals.push_back({i, is_needed(ids[i])});
       continue;
     }
     gone.push_back(ids[i]);
@@ -202,7 +195,8 @@ Result<std::uint64_t> PostgresOperations::remove_locked(std::span<const std::str
   if (!removed) return std::unexpected(removed.error());
   const auto gone = column(*removed, 0);
   if (gone.empty()) return 0;
-  auto waits = transaction_.execute(delete_waits, Params().add(std::span<const std::string_view>(views(gone))));
+  auto waits =
+      transaction_.execute(delete_waits, Params().add(std::span<const std::string_view>(views(gone))));
   if (!waits) return std::unexpected(waits.error());
   transaction_.changed();
   return gone.size();

@@ -106,7 +106,9 @@ std::expected<Parsed, Error> parse(const ConnectionSettings& settings) {
         {}});
   }
   Parsed parsed;
-  const auto has = [&](std::string_view name) { return std::ranges::find(parsed.names, name) != parsed.names.end(); };
+  const auto has = [&](std::string_view name) {
+    return std::ranges::find(parsed.names, name) != parsed.names.end();
+  };
   const auto set_default = [&](const char* name, std::string value) {
     if (has(name)) return;
     parsed.names.emplace_back(name);
@@ -136,7 +138,8 @@ const Statement session_statement{
     " set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false),"
     " set_config('tcp_keepalives_count', '3', false),"
     // A database may have it off; `commit` promises that it is not.
-    " CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END",
+    " CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', "
+    "false) END",
     false};
 const Statement facts_statement{
     "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8, current_setting('server_encoding'),"
@@ -322,7 +325,7 @@ void Connection::abandon() {
 }
 
 std::expected<std::unique_ptr<Connection>, Fault> Connection::open(const ConnectionSettings& settings,
-                                                                     int stop_fd) {
+                                                                   int stop_fd) {
   const auto parsed = parse(settings);
   if (!parsed) return std::unexpected(Fault{parsed.error(), {}, true, {}});
   std::vector<const char*> names, values;
@@ -441,7 +444,8 @@ Answer Connection::execute(std::vector<Call> calls) {
   rows.reserve(calls.size());
   std::optional<Fault> failure;
   const auto lose = [&](Fault lost_failure) -> Answer {
-    if (failure) lost_failure.error = failure->error;  // what the server said last tells more than its silence
+    if (failure)
+      lost_failure.error = failure->error;  // what the server said last tells more than its silence
     if (failure) lost_failure.sqlstate = failure->sqlstate;
     lost_failure.done = std::move(rows);
     return std::unexpected(std::move(lost_failure));
@@ -500,14 +504,16 @@ std::optional<Fault> Connection::send(std::span<const Call> calls, std::vector<b
       ok = PQsendQueryParams(pg, statement->sql, count, nullptr, values.data(), params.lengths_.data(),
                              formats.data(), 1) == 1;
     } else {
-      const auto end = std::to_chars(name + 1, name + sizeof name - 1, reinterpret_cast<std::uintptr_t>(statement), 16);
+      const auto end =
+          std::to_chars(name + 1, name + sizeof name - 1, reinterpret_cast<std::uintptr_t>(statement), 16);
       name[0] = 's';
       *end.ptr = '\0';
       if (!prepared_.contains(statement) && sent.insert(statement).second) {
         ok = PQsendPrepare(pg, name, statement->sql, 0, nullptr) == 1;
         prepares.push_back(true);
       }
-      ok = ok && PQsendQueryPrepared(pg, name, count, values.data(), params.lengths_.data(), formats.data(), 1) == 1;
+      ok = ok && PQsendQueryPrepared(pg, name, count, values.data(), params.lengths_.data(), formats.data(),
+                                     1) == 1;
     }
     if (!ok) return lost("sending");
     prepares.push_back(false);
@@ -535,8 +541,8 @@ std::expected<PGresult*, Fault> Connection::next_result(Deadline deadline) {
   auto* pg = connection_.get();
   while (PQisBusy(pg)) {
     if (!wait_for(PQsocket(pg), POLLIN, deadline)) {
-      auto failure = lost("waiting for an answer, for " +
-                          std::to_string((settings_.lock_timeout * 3).count()) + " ms");
+      auto failure =
+          lost("waiting for an answer, for " + std::to_string((settings_.lock_timeout * 3).count()) + " ms");
       failure.error.code = Errc::timeout;
       return std::unexpected(std::move(failure));
     }
@@ -606,10 +612,10 @@ Fault Connection::fault_of(const PGresult* result) const {
   } else if (state.starts_with("53")) {
     advice = "the server is out of disk or memory; nothing was changed: make room";
   }
-  failure.error = {code,
-                   settings_.shown + ": " + said + " (SQLSTATE " + std::string(state) + "); " +
-                       std::string(advice),
-                   {}};
+  failure.error = {
+      code,
+      settings_.shown + ": " + said + " (SQLSTATE " + std::string(state) + "); " + std::string(advice),
+      {}};
   return failure;
 }
 

@@ -10,8 +10,6 @@
 //   2. The session's plans depend on nothing that the server estimates: the statements have one right plan each (the
 //      index that they were written for), and a table that was empty a moment ago has no statistics.
 
-#include <libpq-fe.h>
-
 #include <chrono>
 #include <cstdint>
 #include <expected>
@@ -23,6 +21,8 @@
 #include <unordered_set>
 #include <utility>
 #include <vector>
+
+#include <libpq-fe.h>
 
 #include "fulmar/result.hpp"
 
@@ -99,9 +99,9 @@ class Rows {
 
 struct Fault {
   Error error{};
-  std::string sqlstate{};      // of the server; empty = none came
+  std::string sqlstate{};  // of the server; empty = none came
   bool connection_lost = false;
-  std::vector<Rows> done{};    // of the calls before the one that failed
+  std::vector<Rows> done{};      // of the calls before the one that failed
   bool may_be_repeated() const;  // the transaction was undone for reasons that another try may not meet
 };
 using Answer = std::expected<std::vector<Rows>, Fault>;
@@ -115,7 +115,7 @@ class Connection {
  public:
   // Ends early, with `cancelled`, when `stop_fd` becomes readable (-1 = never).
   static std::expected<std::unique_ptr<Connection>, Fault> open(const ConnectionSettings& settings,
-                                                                  int stop_fd = -1);
+                                                                int stop_fd = -1);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;

@@ -67,7 +67,6 @@ class PostgresOperations final : public Operations {
     Status status{};
     State state{};
     std::uint64_t token = 0;
-    bool leased = false;  // and the lease has not expired
     int retry_count = 0;
     int max_retries = 0;
     std::int32_t queue = 0;
@@ -81,8 +80,8 @@ class PostgresOperations final : public Operations {
   Result<std::optional<QueueRow>> find_queue(std::string_view queue, bool lock);
   Result<QueueRow> make_queue(std::string_view queue, bool lock);
   Result<std::map<std::int32_t, QueueRow>> queues_by_id(std::span<const std::int32_t> ids);
-  // Takes room for so many live items in a queue whose row is locked; false = there is not so much.
-  Result<bool> take_room(const QueueRow& queue, std::uint64_t items);
+  // Takes room for so many live items in a queue whose row is locked, if it is bounded; or says that there is not so much.
+  Result<std::optional<Error>> take_room(const QueueRow& queue, std::uint64_t items);
 
   // --- items
   Result<LockedItems> lock_items(std::span<const std::string_view> ids);
@@ -103,7 +102,8 @@ class PostgresOperations final : public Operations {
   Result<std::uint64_t> remove_locked(std::span<const std::string_view> ids);
 
   // --- in
-  Result<std::vector<Submitted>> submit_simply(std::string_view queue, std::span<const NewItem> items, bool& done);
+  Result<std::vector<Submitted>> submit_simply(std::string_view queue, std::span<const NewItem> items,
+                                               bool& done);
   Result<std::vector<Submitted>> submit_with_care(std::string_view queue, std::span<const NewItem> items);
   Result<std::map<std::string, ItemId, std::less<>>> live_keys(std::int32_t queue,
                                                                std::span<const std::string_view> keys);

@@ -8,7 +8,7 @@
 namespace fulmar::queue::postgres {
 namespace {
 
-#define FULMAR_QUEUE_COLUMNS                                                                        \
+#define FULMAR_QUEUE_COLUMNS                                                                         \
   "id, name, paused, room, max_size, default_max_retries, lease_us, backoff_min_us, backoff_max_us," \
   " keep_completed_us, keep_failed_us, keep_finished_max, durability, sync_interval_us, durable_claim"
 
@@ -21,13 +21,16 @@ const Statement select_queues_by_id{"SELECT " FULMAR_QUEUE_COLUMNS
 const Statement insert_queue{
     "INSERT INTO fulmar_queue (name, max_size, default_max_retries, lease_us, backoff_min_us, backoff_max_us,"
     " keep_completed_us, keep_failed_us, keep_finished_max, durability, sync_interval_us, durable_claim)"
-    " VALUES ($1::text, $2::int8, $3::int4, $4::int8, $5::int8, $6::int8, $7::int8, $8::int8, $9::int8, $10::int2,"
+    " VALUES ($1::text, $2::int8, $3::int4, $4::int8, $5::int8, $6::int8, $7::int8, $8::int8, $9::int8, "
+    "$10::int2,"
     " $11::int8, $12::bool) ON CONFLICT (name) DO NOTHING"};
 // Another bound: what room there is has to be counted.
 const Statement update_queue{
     "UPDATE fulmar_queue SET max_size = $2::int8, default_max_retries = $3::int4, lease_us = $4::int8,"
-    " backoff_min_us = $5::int8, backoff_max_us = $6::int8, keep_completed_us = $7::int8, keep_failed_us = $8::int8,"
-    " keep_finished_max = $9::int8, durability = $10::int2, sync_interval_us = $11::int8, durable_claim = $12::bool,"
+    " backoff_min_us = $5::int8, backoff_max_us = $6::int8, keep_completed_us = $7::int8, keep_failed_us = "
+    "$8::int8,"
+    " keep_finished_max = $9::int8, durability = $10::int2, sync_interval_us = $11::int8, durable_claim = "
+    "$12::bool,"
     " room = 0 WHERE name = $1::text"};
 const Statement update_paused{"UPDATE fulmar_queue SET paused = $2::bool WHERE name = $1::text"};
 const Statement select_room{
@@ -35,15 +38,18 @@ const Statement select_room{
     " FROM fulmar_queue q WHERE q.id = $1::int4"};
 const Statement update_room{"UPDATE fulmar_queue SET room = $2::int8 WHERE id = $1::int4"};
 
-const Statement select_item{"SELECT " FULMAR_ITEM_FIXED FULMAR_ITEM_BODIES FULMAR_ITEM_WAITS
-                            " FROM fulmar_queue_item i JOIN fulmar_queue q ON q.id = i.queue WHERE i.id = $1::text"};
+const Statement select_item{
+    "SELECT " FULMAR_ITEM_FIXED FULMAR_ITEM_BODIES FULMAR_ITEM_WAITS
+    " FROM fulmar_queue_item i JOIN fulmar_queue q ON q.id = i.queue WHERE i.id = $1::text"};
 
-#define FULMAR_LIST(compare, order)                                                                              \
-  "SELECT " FULMAR_ITEM_FIXED FULMAR_ITEM_BODIES_IF("$11") FULMAR_ITEM_WAITS                                     \
-  " FROM fulmar_queue q JOIN fulmar_queue_item i ON i.queue = q.id"                                              \
-  " WHERE i.queue = (SELECT id FROM fulmar_queue WHERE name = $1::text)" FULMAR_FILTER("$2", "$3", "$4", "$5", "$6", "$7") \
-  " AND (i.created_at, i.id) " compare " ($8::int8, $9::text)"                                                   \
-  " ORDER BY i.created_at " order ", i.id " order " LIMIT $10::int8"
+#define FULMAR_LIST(compare, order)                                                         \
+  "SELECT " FULMAR_ITEM_FIXED FULMAR_ITEM_BODIES_IF("$11") FULMAR_ITEM_WAITS                \
+      ", i.ord"                                                                             \
+      " FROM fulmar_queue q JOIN fulmar_queue_item i ON i.queue = q.id"                     \
+      " WHERE i.queue = (SELECT id FROM fulmar_queue WHERE name = $1::text)" FULMAR_FILTER( \
+          "$2", "$3", "$4", "$5", "$6", "$7") " AND (i.ord, i.id) " compare                 \
+                                              " ($8::int8, $9::text)"                       \
+                                              " ORDER BY i.ord " order ", i.id " order " LIMIT $10::int8"
 const Statement list_forward{FULMAR_LIST(">", "ASC")};
 const Statement list_backward{FULMAR_LIST("<", "DESC")};
 
@@ -51,22 +57,23 @@ const Statement list_backward{FULMAR_LIST("<", "DESC")};
 const Statement peek_items{
     "WITH q AS MATERIALIZED (SELECT id, name FROM fulmar_queue WHERE name = $1::text AND NOT paused), c AS MATERIALIZED ("
     "(SELECT id FROM fulmar_queue_item WHERE queue = (SELECT id FROM q) AND state = 0"
-    " ORDER BY priority DESC, created_at, id LIMIT $2::int8)"
+    " ORDER BY priority DESC, ord, id LIMIT $2::int8)"
     " UNION ALL (SELECT id FROM fulmar_queue_item WHERE queue = (SELECT id FROM q) AND state = 1"
-    " AND scheduled_at <= " FULMAR_NOW("$3") " ORDER BY priority DESC, created_at, id LIMIT $2::int8))"
+    " AND scheduled_at <= " FULMAR_NOW("$3") " ORDER BY priority DESC, ord, id LIMIT $2::int8))"
     " SELECT " FULMAR_ITEM_FIXED FULMAR_ITEM_BODIES FULMAR_ITEM_WAITS
-    " FROM q, c JOIN fulmar_queue_item i ON i.id = c.id ORDER BY i.priority DESC, i.created_at, i.id LIMIT $2::int8"};
+    " FROM q, c JOIN fulmar_queue_item i ON i.id = c.id ORDER BY i.priority DESC, i.ord, i.id LIMIT $2::int8"};
 
 const Statement count_items{
     "SELECT i.type, i.state, count(*),"
-    " count(*) FILTER (WHERE i.state <= 2 AND i.scheduled_at > " FULMAR_NOW("$2") "),"
+    " count(*) FILTER (WHERE i.state <= 1 AND i.scheduled_at > " FULMAR_NOW("$2") "),"
     " min(CASE WHEN i.state = 0 OR i.state = 1 AND i.scheduled_at <= " FULMAR_NOW("$2")
     " THEN greatest(i.created_at, i.scheduled_at) END), " FULMAR_NOW("$2")
     " FROM fulmar_queue_item i WHERE i.queue = (SELECT id FROM fulmar_queue WHERE name = $1::text)"
     " GROUP BY i.type, i.state"};
 // From claimable to claimed of the items that were finished last.
 const Statement latencies{
-    "SELECT greatest(f.started_at - greatest(f.created_at, f.scheduled_at), 0) FROM (VALUES (4), (5), (6)) s (state)"
+    "SELECT greatest(f.started_at - greatest(f.created_at, f.scheduled_at), 0) FROM (VALUES (4), (5), (6)) s "
+    "(state)"
     " CROSS JOIN LATERAL (SELECT created_at, scheduled_at, started_at, completed_at FROM fulmar_queue_item"
     " WHERE queue = (SELECT id FROM fulmar_queue WHERE name = $1::text) AND state = s.state AND state >= 4"
     " ORDER BY completed_at DESC LIMIT 1000) f"
@@ -80,10 +87,15 @@ Params settings_params(std::string_view queue, const Settings& s) {
     return n ? std::optional<std::int64_t>(static_cast<std::int64_t>(*n)) : std::nullopt;
   };
   Params params;
-  params.add(queue).add(number(s.max_size)).add(std::int32_t{s.default_max_retries}).add(std::int64_t{s.lease.count()});
+  params.add(queue)
+      .add(number(s.max_size))
+      .add(std::int32_t{s.default_max_retries})
+      .add(std::int64_t{s.lease.count()});
   params.add(std::int64_t{s.backoff_min.count()}).add(std::int64_t{s.backoff_max.count()});
   params.add(us(s.keep_completed)).add(us(s.keep_failed)).add(number(s.keep_finished_max));
-  params.add(static_cast<std::int16_t>(s.durability)).add(std::int64_t{s.sync_interval.count()}).add(s.durable_claim);
+  params.add(static_cast<std::int16_t>(s.durability))
+      .add(std::int64_t{s.sync_interval.count()})
+      .add(s.durable_claim);
   return params;
 }
 
@@ -111,12 +123,12 @@ Settings read_settings(const Rows& rows, std::size_t row, int column) {
   return s;
 }
 
-// Where a page ended: "created_at:id".
+// Where a page ended: "ord:id".
 std::optional<std::pair<std::int64_t, std::string_view>> read_cursor(std::string_view after) {
-  std::int64_t created_at = 0;
-  const auto [end, error] = std::from_chars(after.data(), after.data() + after.size(), created_at);
+  std::int64_t order = 0;
+  const auto [end, error] = std::from_chars(after.data(), after.data() + after.size(), order);
   if (error != std::errc{} || end == after.data() + after.size() || *end != ':') return std::nullopt;
-  return std::pair{created_at, after.substr(static_cast<std::size_t>(end - after.data()) + 1)};
+  return std::pair{order, after.substr(static_cast<std::size_t>(end - after.data()) + 1)};
 }
 
 }  // namespace
@@ -178,8 +190,7 @@ Item read_item(const Rows& rows, std::size_t row, bool waits) {
   item.error_message = rows.text(row, 15);
   item.depends_on = rows.texts(row, 16);
   if (rows.is_null(row, 17)) {
-    item.payload.clear();
-    item.metadata.clear();
+    item.payload = item.metadata = "{}";
   } else {
     item.payload = rows.text(row, 17);
     item.metadata = rows.text(row, 18);
@@ -232,8 +243,8 @@ std::string storable(std::string_view text) {
       length = 1;
     } else if (c >= 0xC2 && c <= 0xDF && continues(i + 1)) {
       length = 2;
-    } else if (c >= 0xE0 && c <= 0xEF && continues(i + 1) && continues(i + 2) && !(c == 0xE0 && next < 0xA0) &&
-               !(c == 0xED && next > 0x9F)) {
+    } else if (c >= 0xE0 && c <= 0xEF && continues(i + 1) && continues(i + 2) &&
+               !(c == 0xE0 && next < 0xA0) && !(c == 0xED && next > 0x9F)) {
       length = 3;
     } else if (c >= 0xF0 && c <= 0xF4 && continues(i + 1) && continues(i + 2) && continues(i + 3) &&
                !(c == 0xF0 && next < 0x90) && !(c == 0xF4 && next > 0x8F)) {
@@ -281,7 +292,9 @@ Result<PostgresOperations::QueueRow> PostgresOperations::make_queue(std::string_
   if (!found) return std::unexpected(found.error());
   if (*found) return **found;
   return std::unexpected(transaction_.doom(
-      {Errc::io_error, transaction_.store().shown + ": queue " + std::string(queue) + " is removed as it is made", {}},
+      {Errc::io_error,
+       transaction_.store().shown + ": queue " + std::string(queue) + " is removed as it is made",
+       {}},
       true));
 }
 
@@ -292,25 +305,29 @@ Result<std::map<std::int32_t, PostgresOperations::QueueRow>> PostgresOperations:
   std::map<std::int32_t, QueueRow> found;
   for (std::size_t i = 0; i < rows->size(); ++i) {
     const auto id = static_cast<std::int32_t>(rows->number(i, 0));
-    found.emplace(id, QueueRow{id, std::string(rows->text(i, 1)), read_settings(*rows, i, 4), rows->number(i, 3),
-                               rows->boolean(i, 2)});
+    found.emplace(id, QueueRow{id, std::string(rows->text(i, 1)), read_settings(*rows, i, 4),
+                               rows->number(i, 3), rows->boolean(i, 2)});
   }
   return found;
 }
 
-Result<bool> PostgresOperations::take_room(const QueueRow& queue, std::uint64_t items) {
-  if (!queue.settings.max_size) return true;
+Result<std::optional<Error>> PostgresOperations::take_room(const QueueRow& queue, std::uint64_t items) {
+  if (!queue.settings.max_size) return std::nullopt;
   const auto wanted = static_cast<std::int64_t>(items);
   std::int64_t room = queue.room;
   if (room < wanted) {
     auto counted = transaction_.execute(select_room, Params().add(queue.id));
     if (!counted) return std::unexpected(counted.error());
     room = counted->number(0, 0);
-    if (room < wanted) return false;
+    if (room < wanted) {
+      const auto max_size = *queue.settings.max_size;
+      return queue_full(queue.name, static_cast<std::uint64_t>(static_cast<std::int64_t>(max_size) - room),
+                        max_size);
+    }
   }
   auto taken = transaction_.execute(update_room, Params().add(queue.id).add(room - wanted));
   if (!taken) return std::unexpected(taken.error());
-  return true;
+  return std::nullopt;
 }
 
 Result<Settings> PostgresOperations::settings(std::string_view queue) {
@@ -377,7 +394,10 @@ Result<Listed> PostgresOperations::list(std::string_view queue, const Filter& fi
   params.add(queue);
   add_filter(params, filter);
   // One more than asked for tells whether there is a next page.
-  params.add(cursor.first).add(cursor.second).add(static_cast<std::int64_t>(page.items_max) + 1).add(page.bodies);
+  params.add(cursor.first)
+      .add(cursor.second)
+      .add(static_cast<std::int64_t>(page.items_max) + 1)
+      .add(page.bodies);
   auto rows = transaction_.execute(page.newest_first ? list_backward : list_forward, std::move(params));
   if (!rows) return std::unexpected(rows.error());
   Listed listed;
@@ -385,7 +405,7 @@ Result<Listed> PostgresOperations::list(std::string_view queue, const Filter& fi
   for (std::size_t i = 0; i < count; ++i) listed.items.push_back(read_item(*rows, i, true));
   if (rows->size() > page.items_max) {
     const auto& last = listed.items.back();
-    listed.next = std::to_string(us_of(last.created_at)) + ":" + last.id;
+    listed.next = std::to_string(rows->number(count - 1, 22)) + ":" + last.id;
   }
   return listed;
 }

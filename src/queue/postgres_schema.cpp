@@ -34,6 +34,7 @@ const Statement version_1[] = {
      " priority int4 NOT NULL,"
      " retry_count int4 NOT NULL,"
      " max_retries int4 NOT NULL,"
+     " ord int8 NOT NULL,"  // of submission: microseconds << 11, and what keeps apart those of the same one
      " created_at int8 NOT NULL,"
      " scheduled_at int8,"
      " started_at int8,"
@@ -54,11 +55,11 @@ const Statement version_1[] = {
      " autovacuum_analyze_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0)",
      false},
     // Only what can run: a claim reads as many entries as it takes, whatever else is stored.
-    {"CREATE INDEX fulmar_queue_item_ready ON fulmar_queue_item (queue, priority DESC, created_at, id)"
+    {"CREATE INDEX fulmar_queue_item_ready ON fulmar_queue_item (queue, priority DESC, ord, id)"
      " WHERE state = 0",
      false},
     {"CREATE INDEX fulmar_queue_item_ready_type ON fulmar_queue_item"
-     " (queue, type, priority DESC, created_at, id) WHERE state = 0",
+     " (queue, type, priority DESC, ord, id) WHERE state = 0",
      false},
     {"CREATE INDEX fulmar_queue_item_due ON fulmar_queue_item (queue, scheduled_at) WHERE state = 1", false},
     {"CREATE INDEX fulmar_queue_item_lease ON fulmar_queue_item (queue, lease_until) WHERE state = 3", false},
@@ -71,10 +72,11 @@ const Statement version_1[] = {
     {"CREATE UNIQUE INDEX fulmar_queue_item_unique ON fulmar_queue_item (queue, unique_key)"
      " WHERE state <= 3 AND unique_key IS NOT NULL",
      false},
-    {"CREATE INDEX fulmar_queue_item_order ON fulmar_queue_item (queue, created_at, id)", false},
+    {"CREATE INDEX fulmar_queue_item_order ON fulmar_queue_item (queue, ord, id)", false},
     {"CREATE TABLE fulmar_queue_wait ("
      " item text COLLATE \"C\" NOT NULL,"
      " dependency text COLLATE \"C\" NOT NULL,"
+     " done bool NOT NULL,"
      " PRIMARY KEY (item, dependency))",
      false},
     {"CREATE INDEX fulmar_queue_wait_dependency ON fulmar_queue_wait (dependency, item)", false},
@@ -87,11 +89,11 @@ const Statement commit{"COMMIT"};
 const Statement rollback{"ROLLBACK"};
 // The lock is of the database and the schema, not of tables that may not be there.
 const Statement lock_migration{
-    "SELECT pg_advisory_xact_lock(hashtextextended('fulmar_queue/migrate/' || coalesce(current_schema(), ''), 0))"};
+    "SELECT pg_advisory_xact_lock(hashtextextended('fulmar_queue/migrate/' || coalesce(current_schema(), "
+    "''), 0))"};
 const Statement find_table{
     "SELECT c.relnamespace::int8 FROM pg_class c WHERE c.oid = to_regclass('fulmar_queue_version')"};
-const Statement find_schema{
-    "SELECT n.oid::int8 FROM pg_namespace n WHERE n.nspname = current_schema()"};
+const Statement find_schema{"SELECT n.oid::int8 FROM pg_namespace n WHERE n.nspname = current_schema()"};
 const Statement read_version{"SELECT max(version) FROM fulmar_queue_version"};
 const Statement write_version{"UPDATE fulmar_queue_version SET version = $1::int8"};
 
@@ -102,7 +104,7 @@ Answer execute(Connection& connection, const Statement& statement, Params params
 }
 
 std::expected<Schema, Fault> migrate_locked(Connection& connection, std::string_view shown_url,
-                                              std::span<const Migration> known) {
+                                            std::span<const Migration> known) {
   auto schema = read_schema(connection, shown_url, known);
   if (!schema) return schema;
   const auto newest = static_cast<std::int64_t>(known.size());
@@ -113,12 +115,12 @@ std::expected<Schema, Fault> migrate_locked(Connection& connection, std::string_
     if ((*where)[0].empty()) {
       return std::unexpected(
           Fault{Error{Errc::not_found,
-                        std::string(shown_url) +
-                            ": the search_path names no schema that exists; create it, or name another one",
-                        {}},
-                  {},
-                  false,
-                  {}});
+                      std::string(shown_url) +
+                          ": the search_path names no schema that exists; create it, or name another one",
+                      {}},
+                {},
+                false,
+                {}});
     }
     schema->oid = (*where)[0].number(0, 0);
   }
@@ -127,7 +129,8 @@ std::expected<Schema, Fault> migrate_locked(Connection& connection, std::string_
     for (const auto& statement : migration) calls.push_back({&statement, {}});
   }
   calls.push_back({&write_version, Params().add(newest)});
-  if (auto made = connection.execute(std::move(calls)); !made) return std::unexpected(std::move(made.error()));
+  if (auto made = connection.execute(std::move(calls)); !made)
+    return std::unexpected(std::move(made.error()));
   schema->version = newest;
   return schema;
 }
@@ -137,7 +140,7 @@ std::expected<Schema, Fault> migrate_locked(Connection& connection, std::string_
 std::span<const Migration> migrations() { return all_migrations; }
 
 std::expected<Schema, Fault> read_schema(Connection& connection, std::string_view shown_url,
-                                           std::span<const Migration> known) {
+                                         std::span<const Migration> known) {
   Schema schema;
   auto table = execute(connection, find_table);
   if (!table) return std::unexpected(std::move(table.error()));
@@ -147,22 +150,22 @@ std::expected<Schema, Fault> read_schema(Connection& connection, std::string_vie
   if (!version) return std::unexpected(std::move(version.error()));
   schema.version = (*version)[0].maybe_number(0, 0).value_or(0);
   if (schema.version < 1 || schema.version > static_cast<std::int64_t>(known.size())) {
-    return std::unexpected(Fault{
-        Error{schema.version < 1 ? Errc::damaged : Errc::incompatible,
-              std::string(shown_url) + ": the queue's tables are of version " +
-                  std::to_string(schema.version) + ", and this program knows 1 to " +
-                  std::to_string(known.size()) +
-                  (schema.version < 1 ? "; restore fulmar_queue_version" : "; use a newer fulmar"),
-              {}},
-        {},
-        false,
-        {}});
+    return std::unexpected(
+        Fault{Error{schema.version < 1 ? Errc::damaged : Errc::incompatible,
+                    std::string(shown_url) + ": the queue's tables are of version " +
+                        std::to_string(schema.version) + ", and this program knows 1 to " +
+                        std::to_string(known.size()) +
+                        (schema.version < 1 ? "; restore fulmar_queue_version" : "; use a newer fulmar"),
+                    {}},
+              {},
+              false,
+              {}});
   }
   return schema;
 }
 
 std::expected<Schema, Fault> migrate(Connection& connection, std::string_view shown_url,
-                                       std::span<const Migration> known) {
+                                     std::span<const Migration> known) {
   std::vector<Call> calls;
   calls.push_back({&begin, {}});
   calls.push_back({&lock_migration, {}});

@@ -7,7 +7,8 @@
 //   fulmar_queue_version   one row: the number of migrations made
 //   fulmar_queue           one row a queue: its settings, whether it is paused, and `room` (below)
 //   fulmar_queue_item      one row an item
-//   fulmar_queue_wait      one row for each dependency of an item that is not completed
+//   fulmar_queue_wait      one row for each dependency of an item, as long as that is not completed; `done` when the
+//                          dependency is
 //
 // States are those of the model, with `pending` divided by why, so that the index of claims holds only what can be claimed.
 //
@@ -35,9 +36,9 @@ struct Schema {
 
 // Reads what there is. Refuses, with `incompatible`, tables of a newer version than `known` has.
 std::expected<Schema, Fault> read_schema(Connection& connection, std::string_view shown_url,
-                                           std::span<const Migration> known = migrations());
+                                         std::span<const Migration> known = migrations());
 // Brings the tables to the newest version; one process at a time, the others wait for it and find the work done.
 std::expected<Schema, Fault> migrate(Connection& connection, std::string_view shown_url,
-                                       std::span<const Migration> known = migrations());
+                                     std::span<const Migration> known = migrations());
 
 }  // namespace fulmar::queue::postgres

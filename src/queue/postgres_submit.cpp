@@ -16,6 +16,7 @@ struct PostgresOperations::NewRow {
   int retry_count = 0;
   std::optional<std::int64_t> created_at{};  // nothing: now
   std::optional<std::int64_t> scheduled_at{}, started_at{}, completed_at{};
+  std::optional<std::int64_t> order{};  // nothing: by the server's clock
   std::span<const ItemId> depends_on{};
   std::vector<std::string_view> waits_for{};  // those of depends_on that are not completed
 };
@@ -24,29 +25,32 @@ namespace {
 
 // A batch travels as arrays, one a column, so that any number of rows is one statement. depends_on is joined by spaces,
 // which no id contains. Whoever is ready but not yet due becomes scheduled.
-#define FULMAR_NEW_ROWS                                                                                               \
-  "unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int2[], $8::int4[], $9::int8[], $10::int8[]," \
-  " $11::int8[], $12::text[]) WITH ORDINALITY"                                                                        \
-  " n (id, type, payload, metadata, unique_key, state, priority, max_retries, created_at, scheduled_at, depends_on, at)"
-#define FULMAR_NEW_VALUES                                                                                            \
-  "n.id, q.id, CASE WHEN n.state = 0 AND n.scheduled_at > " FULMAR_NOW("$13")                                        \
+#define FULMAR_NEW_ROWS                                                                                     \
+  "unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int2[], $8::int4[], $9::int8[], " \
+  "$10::int8[],"                                                                                            \
+  " $11::int8[], $12::text[], $13::int8[]) WITH ORDINALITY"                                                 \
+  " n (id, type, payload, metadata, unique_key, state, priority, max_retries, created_at, scheduled_at, "   \
+  "depends_on, ord, at)"
+#define FULMAR_NEW_VALUES \
+  "n.id, q.id, CASE WHEN n.state = 0 AND n.scheduled_at > " FULMAR_NOW("$14")                                        \
   " THEN 1 ELSE n.state END, n.priority, coalesce(n.max_retries, q.default_max_retries),"                            \
-  " coalesce(n.created_at, " FULMAR_NOW("$13") "), n.scheduled_at, n.type, n.unique_key, n.payload, n.metadata,"     \
-  " coalesce(string_to_array(n.depends_on, ' '), '{}')"
-#define FULMAR_NEW_COLUMNS                                                                                         \
-  "id, queue, state, priority, max_retries, created_at, scheduled_at, type, unique_key, payload, metadata, depends_on"
+  " coalesce(n.created_at, " FULMAR_NOW("$14") "), n.scheduled_at, n.type, n.unique_key, n.payload, n.metadata,"     \
+  " coalesce(string_to_array(n.depends_on, ' '), '{}'), coalesce(n.ord, (" FULMAR_NOW("$14") " << 11) + n.at)"
+#define FULMAR_NEW_COLUMNS                                                                                   \
+  "id, queue, state, priority, max_retries, created_at, scheduled_at, type, unique_key, payload, metadata, " \
+  "depends_on, ord"
 
 // Nothing that would have to be looked up first; what already has a live item with its key is left out.
 const Statement insert_simple{
     "INSERT INTO fulmar_queue_item (" FULMAR_NEW_COLUMNS ", retry_count) SELECT " FULMAR_NEW_VALUES
-    ", 0 FROM (SELECT * FROM fulmar_queue WHERE name = $1::text AND max_size IS NULL) q CROSS JOIN " FULMAR_NEW_ROWS
-    " ORDER BY n.at ON CONFLICT DO NOTHING RETURNING id"};
+    ", 0 FROM (SELECT * FROM fulmar_queue WHERE name = $1::text AND max_size IS NULL) q CROSS "
+    "JOIN " FULMAR_NEW_ROWS " ORDER BY n.at ON CONFLICT DO NOTHING RETURNING id"};
 const Statement insert_careful{
     "INSERT INTO fulmar_queue_item (" FULMAR_NEW_COLUMNS
     ", retry_count, started_at, completed_at, error, result) SELECT " FULMAR_NEW_VALUES
     ", m.retry_count, m.started_at, m.completed_at, coalesce(m.error, ''), coalesce(m.result, '')"
     " FROM fulmar_queue q CROSS JOIN " FULMAR_NEW_ROWS
-    " JOIN unnest($14::int4[], $15::int8[], $16::int8[], $17::text[], $18::text[]) WITH ORDINALITY"
+    " JOIN unnest($15::int4[], $16::int8[], $17::int8[], $18::text[], $19::text[]) WITH ORDINALITY"
     " m (retry_count, started_at, completed_at, error, result, at) ON m.at = n.at"
     " WHERE q.name = $1::text ORDER BY n.at ON CONFLICT DO NOTHING RETURNING id"};
 const Statement select_live_keys{
@@ -61,25 +65,21 @@ const Statement is_depended_on{"SELECT 1 FROM fulmar_queue_wait WHERE dependency
 // Everything that can be reached from these over dependencies that are not completed.
 const Statement select_reachable{
     "WITH RECURSIVE r (item, dependency) AS ("
-    "SELECT item, dependency FROM fulmar_queue_wait WHERE item = ANY($1::text[])"
-    " UNION SELECT w.item, w.dependency FROM r JOIN fulmar_queue_wait w ON w.item = r.dependency)"
+    "SELECT item, dependency FROM fulmar_queue_wait WHERE item = ANY($1::text[]) AND NOT done"
+    " UNION SELECT w.item, w.dependency FROM r JOIN fulmar_queue_wait w ON w.item = r.dependency AND NOT "
+    "w.done)"
     " SELECT item, dependency FROM r"};
 const Statement insert_wait{
-    "INSERT INTO fulmar_queue_wait (item, dependency) SELECT * FROM unnest($1::text[], $2::text[])"
+    "INSERT INTO fulmar_queue_wait (item, dependency, done) SELECT w.item, w.dependency, w.done <> 0"
+    " FROM unnest($1::text[], $2::text[], $3::int2[]) w (item, dependency, done)"
     " ON CONFLICT DO NOTHING"};
 const Statement delete_items{"DELETE FROM fulmar_queue_item WHERE id = ANY($1::text[])"};
 const Statement delete_waits_of{"DELETE FROM fulmar_queue_wait WHERE item = ANY($1::text[])"};
 // Those that went on because an item was completed, which now is replaced by one that is not.
-const Statement select_went_on{
-    "SELECT i.id, d.id FROM fulmar_queue_item i JOIN unnest($1::text[]) d (id) ON d.id = ANY(i.depends_on)"
-    " WHERE i.state <= 2 ORDER BY i.id FOR UPDATE OF i"};
-const Statement make_waiting{"UPDATE fulmar_queue_item SET state = 2 WHERE id = ANY($1::text[]) AND state <= 1"};
-
-Error exists_already(std::string_view id) {
-  return {Errc::already_exists,
-          "item " + std::string(id) + ": there is one with this id; leave the id out to get a new one",
-          {}};
-}
+const Statement undo_waits{
+    "UPDATE fulmar_queue_wait SET done = false WHERE dependency = ANY($1::text[]) AND done RETURNING item"};
+const Statement make_waiting{
+    "UPDATE fulmar_queue_item SET state = 2 WHERE id = ANY($1::text[]) AND state <= 1"};
 
 std::string joined(std::span<const ItemId> ids) {
   std::string text;
@@ -92,9 +92,11 @@ std::string joined(std::span<const ItemId> ids) {
 
 }  // namespace
 
-const Statement delete_waits_on_completed{
-    "DELETE FROM fulmar_queue_wait w USING fulmar_queue_item d"
-    " WHERE w.dependency = ANY($1::text[]) AND d.id = w.dependency AND d.state = 4 RETURNING w.item"};
+const Statement settle_completed{
+    "WITH d AS MATERIALIZED (SELECT id FROM fulmar_queue_item WHERE id = ANY($1::text[]) AND state = 4),"
+    " needs AS (DELETE FROM fulmar_queue_wait w USING d WHERE w.item = d.id)"
+    " UPDATE fulmar_queue_wait w SET done = true FROM d WHERE w.dependency = d.id AND NOT w.done"
+    " AND w.item NOT IN (SELECT id FROM d) RETURNING w.item"};
 
 Call PostgresOperations::new_rows_call(const Statement& statement, std::string_view queue,
                                        std::span<const NewRow> rows) {
@@ -123,15 +125,18 @@ Call PostgresOperations::new_rows_call(const Statement& statement, std::string_v
   params.add(MaybeTexts(column([](const NewRow& r) {
     return r.unique_key.empty() ? std::nullopt : std::optional<std::string_view>(r.unique_key);
   })));
-  params.add(std::span<const std::int16_t>(column([](const NewRow& r) { return static_cast<std::int16_t>(r.state); })));
+  params.add(std::span<const std::int16_t>(
+      column([](const NewRow& r) { return static_cast<std::int16_t>(r.state); })));
   params.add(std::span<const std::int32_t>(column([](const NewRow& r) { return std::int32_t{r.priority}; })));
   params.add(MaybeNumbers(column([](const NewRow& r) { return r.max_retries; })));
   params.add(MaybeNumbers(column([](const NewRow& r) { return r.created_at; })));
   params.add(MaybeNumbers(column([](const NewRow& r) { return r.scheduled_at; })));
   params.add(MaybeTexts(maybe_dependencies));
+  params.add(MaybeNumbers(column([](const NewRow& r) { return r.order; })));
   params.add(transaction_.now());
   if (&statement == &insert_careful) {
-    params.add(std::span<const std::int32_t>(column([](const NewRow& r) { return std::int32_t{r.retry_count}; })));
+    params.add(
+        std::span<const std::int32_t>(column([](const NewRow& r) { return std::int32_t{r.retry_count}; })));
     params.add(MaybeNumbers(column([](const NewRow& r) { return r.started_at; })));
     params.add(MaybeNumbers(column([](const NewRow& r) { return r.completed_at; })));
     params.add(Texts(column([](const NewRow& r) { return r.error; })));
@@ -142,12 +147,13 @@ Call PostgresOperations::new_rows_call(const Statement& statement, std::string_v
 
 // --- submit -----------------------------------------------------------------------------------------------------------
 
-Result<std::vector<Submitted>> PostgresOperations::submit(std::string_view queue, std::span<const NewItem> items) {
+Result<std::vector<Submitted>> PostgresOperations::submit(std::string_view queue,
+                                                          std::span<const NewItem> items) {
   if (items.empty()) return std::vector<Submitted>{};
   transaction_.changed();
   transaction_.wakes(queue);
-  const bool simple =
-      std::ranges::all_of(items, [](const NewItem& item) { return item.id.empty() && item.depends_on.empty(); });
+  const bool simple = std::ranges::all_of(
+      items, [](const NewItem& item) { return item.id.empty() && item.depends_on.empty(); });
   if (simple) {
     bool done = false;
     auto submitted = submit_simply(queue, items, done);
@@ -161,9 +167,11 @@ Result<std::vector<Submitted>> PostgresOperations::submit_simply(std::string_vie
                                                                  std::span<const NewItem> items, bool& done) {
   const auto now = transaction_.about_now();
   std::vector<Submitted> submitted(items.size());
+  std::vector<std::uint64_t> orders(items.size());
   std::vector<std::size_t> left(items.size());
   for (std::size_t i = 0; i < items.size(); ++i) {
-    submitted[i].id = id_text(transaction_.store().next_id(now));
+    orders[i] = transaction_.store().next_id(now);
+    submitted[i].id = id_text(orders[i]);
     left[i] = i;
   }
   // A key's live item may be finished between our finding it in the way and our asking who it was: then once more.
@@ -180,6 +188,7 @@ Result<std::vector<Submitted>> PostgresOperations::submit_simply(std::string_vie
                  .priority = item.priority,
                  .scheduled_at = us_of(item.scheduled_at)};
       if (item.max_retries) row.max_retries = *item.max_retries;
+      if (transaction_.now()) row.order = static_cast<std::int64_t>(orders[i]);
       if (!item.unique_key.empty()) keys.push_back(item.unique_key);
       rows.push_back(std::move(row));
     }
@@ -194,7 +203,8 @@ Result<std::vector<Submitted>> PostgresOperations::submit_simply(std::string_vie
     if (!there) return std::unexpected(there.error());
     if (there->empty()) {
       if (made.empty()) return submitted;
-      return std::unexpected(transaction_.doom({Errc::io_error, "the queue's bound changed meanwhile", {}}, true));
+      return std::unexpected(
+          transaction_.doom({Errc::io_error, "the queue's bound changed meanwhile", {}}, true));
     }
     std::set<std::string_view> made_ids;
     for (std::size_t i = 0; i < made.size(); ++i) made_ids.insert(made.text(i, 0));
@@ -207,7 +217,8 @@ Result<std::vector<Submitted>> PostgresOperations::submit_simply(std::string_vie
       if (found != live->end()) {
         submitted[i] = {found->second, false};
       } else {
-        submitted[i].id = id_text(transaction_.store().next_id(now));  // its own id may have been the one in the way
+        orders[i] = transaction_.store().next_id(now);
+        submitted[i].id = id_text(orders[i]);  // its own id may have been the one in the way
         again.push_back(i);
       }
     }
@@ -218,14 +229,18 @@ Result<std::vector<Submitted>> PostgresOperations::submit_simply(std::string_vie
     }
   }
   return std::unexpected(transaction_.doom(
-      {Errc::timeout, transaction_.store().shown + ": items with the same unique keys come and go too fast", {}}, true));
+      {Errc::timeout,
+       transaction_.store().shown + ": items with the same unique keys come and go too fast",
+       {}},
+      true));
 }
 
 // Given ids, dependencies, a bound: everything is checked before anything is changed.
 Result<std::vector<Submitted>> PostgresOperations::submit_with_care(std::string_view queue_name,
                                                                     std::span<const NewItem> items) {
   const bool ids_given = std::ranges::any_of(items, [](const NewItem& item) { return !item.id.empty(); });
-  const bool dependencies = std::ranges::any_of(items, [](const NewItem& item) { return !item.depends_on.empty(); });
+  const bool dependencies =
+      std::ranges::any_of(items, [](const NewItem& item) { return !item.depends_on.empty(); });
   if (ids_given && dependencies) {
     if (auto locked = lock_graph(); !locked) return std::unexpected(locked.error());
   }
@@ -249,6 +264,7 @@ Result<std::vector<Submitted>> PostgresOperations::submit_with_care(std::string_
 
   const auto now = transaction_.about_now();
   std::vector<Submitted> submitted(items.size());
+  std::vector<std::uint64_t> orders(items.size());
   std::set<std::string_view> made;
   std::vector<std::size_t> made_from;
   for (std::size_t i = 0; i < items.size(); ++i) {
@@ -260,9 +276,10 @@ Result<std::vector<Submitted>> PostgresOperations::submit_with_care(std::string_
       }
     }
     if (!item.id.empty() && (states->contains(item.id) || made.contains(item.id))) {
-      return std::unexpected(exists_already(item.id));
+      return std::unexpected(already_there(item.id));
     }
-    submitted[i].id = item.id.empty() ? id_text(transaction_.store().next_id(now)) : item.id;
+    orders[i] = transaction_.store().next_id(now);
+    submitted[i].id = item.id.empty() ? id_text(orders[i]) : item.id;
     made.insert(submitted[i].id);
     made_from.push_back(i);
     if (!item.unique_key.empty()) live->emplace(item.unique_key, submitted[i].id);
@@ -280,12 +297,11 @@ Result<std::vector<Submitted>> PostgresOperations::submit_with_care(std::string_
                .scheduled_at = us_of(item.scheduled_at),
                .depends_on = item.depends_on};
     if (item.max_retries) row.max_retries = *item.max_retries;
+    if (transaction_.now()) row.order = static_cast<std::int64_t>(orders[i]);
     for (const auto& dependency : item.depends_on) {
       const auto state = states->find(dependency);
       if (state == states->end() && !made.contains(dependency)) {
-        return fulmar::fail(Errc::not_found, "item " + submitted[i].id + ": it depends on " + dependency +
-                                                 ", and there is none with this id; submit that one first, or "
-                                                 "in the same batch");
+        return std::unexpected(unknown_dependency(item.id, dependency));
       }
       if (state == states->end() || state->second != State::completed) row.waits_for.push_back(dependency);
     }
@@ -295,21 +311,17 @@ Result<std::vector<Submitted>> PostgresOperations::submit_with_care(std::string_
   if (ids_given && dependencies) {
     if (auto ok = check_cycles(rows); !ok) return std::unexpected(ok.error());
   }
-  auto room = take_room(*queue, rows.size());
-  if (!room) return std::unexpected(room.error());
-  if (!*room) {
-    return fulmar::fail(Errc::queue_full,
-                        "queue " + queue->name + " is full: max_size is " +
-                            std::to_string(*queue->settings.max_size) +
-                            " live items; finish or cancel some, or raise it");
-  }
+  auto full = take_room(*queue, rows.size());
+  if (!full) return std::unexpected(full.error());
+  if (*full) return std::unexpected(**full);
   auto inserted = insert_rows(*queue, rows);
   if (!inserted) return std::unexpected(inserted.error());
   if (inserted->size() != rows.size()) {
     // Somebody made one with the same id or key after we looked: another look gives the right answer.
     return std::unexpected(transaction_.doom(
         {Errc::already_exists,
-         transaction_.store().shown + ": an item with the same id or unique key was made at the same moment; try again",
+         transaction_.store().shown +
+             ": an item with the same id or unique key was made at the same moment; try again",
          {}},
         true));
   }
@@ -318,7 +330,8 @@ Result<std::vector<Submitted>> PostgresOperations::submit_with_care(std::string_
 }
 
 Result<void> PostgresOperations::lock_graph() {
-  auto locked = transaction_.execute(lock_graph_statement, Params().add(transaction_.store().lock_prefix + "graph"));
+  auto locked =
+      transaction_.execute(lock_graph_statement, Params().add(transaction_.store().lock_prefix + "graph"));
   if (!locked) return std::unexpected(locked.error());
   return {};
 }
@@ -359,16 +372,21 @@ Result<std::set<std::string, std::less<>>> PostgresOperations::insert_rows(const
 
 Result<void> PostgresOperations::insert_waits(std::span<const NewRow> rows) {
   std::vector<std::string_view> items, dependencies;
+  std::vector<std::int16_t> done;
   for (const auto& row : rows) {
-    for (const auto dependency : row.waits_for) {
+    if (row.state == State::completed) continue;
+    const std::set<std::string_view> waits_for(row.waits_for.begin(), row.waits_for.end());
+    for (const auto& dependency : row.depends_on) {
       items.push_back(row.id);
       dependencies.push_back(dependency);
+      done.push_back(waits_for.contains(dependency) ? 0 : 1);
     }
   }
   if (items.empty()) return {};
   auto made = transaction_.execute(insert_wait, Params()
                                                     .add(std::span<const std::string_view>(items))
-                                                    .add(std::span<const std::string_view>(dependencies)));
+                                                    .add(std::span<const std::string_view>(dependencies))
+                                                    .add(std::span<const std::int16_t>(done)));
   if (!made) return std::unexpected(made.error());
   return {};
 }
@@ -384,10 +402,12 @@ Result<void> PostgresOperations::check_cycles(std::span<const NewRow> rows) {
   }
   if (reached.empty()) return {};
   std::unordered_map<std::string, std::vector<ItemId>> stored;
-  auto depended_on = transaction_.execute(is_depended_on, Params().add(std::span<const std::string_view>(ids)));
+  auto depended_on =
+      transaction_.execute(is_depended_on, Params().add(std::span<const std::string_view>(ids)));
   if (!depended_on) return std::unexpected(depended_on.error());
   if (!depended_on->empty()) {
-    auto edges = transaction_.execute(select_reachable, Params().add(std::span<const std::string_view>(reached)));
+    auto edges =
+        transaction_.execute(select_reachable, Params().add(std::span<const std::string_view>(reached)));
     if (!edges) return std::unexpected(edges.error());
     for (std::size_t i = 0; i < edges->size(); ++i) {
       stored[std::string(edges->text(i, 0))].emplace_back(edges->text(i, 1));
@@ -438,7 +458,8 @@ Result<ImportReport> PostgresOperations::import(std::string_view queue_name, std
   std::map<std::string_view, std::string_view> key_owner;  // of the chosen
   std::set<std::string> removed;                           // from the store
   for (const auto& item : items) {
-    const bool id_there = chosen.contains(item.id) || (there->contains(item.id) && !removed.contains(item.id));
+    const bool id_there =
+        chosen.contains(item.id) || (there->contains(item.id) && !removed.contains(item.id));
     std::string_view holder;  // of the unique key
     if (!item.unique_key.empty() && is_live(item.status)) {
       if (const auto own = key_owner.find(item.unique_key); own != key_owner.end()) {
@@ -455,10 +476,8 @@ Result<ImportReport> PostgresOperations::import(std::string_view queue_name, std
         continue;
       }
       if (conflict == OnConflict::refuse) {
-        if (id_there) return std::unexpected(exists_already(item.id));
-        return fulmar::fail(Errc::already_exists, "item " + item.id + ": a live item, " + std::string(holder) +
-                                                      ", has its unique key \"" + item.unique_key +
-                                                      "\"; skip or replace such items, or give it another key");
+        if (id_there) return std::unexpected(already_there(item.id));
+        return std::unexpected(unique_key_taken(item.id, item.unique_key, holder));
       }
       ++report.replaced;
       for (const std::string_view gone : {std::string_view(item.id), holder}) {
@@ -482,11 +501,14 @@ Result<ImportReport> PostgresOperations::import(std::string_view queue_name, std
   errors.reserve(chosen.size());
   std::vector<std::string_view> completed, undone;
   std::uint64_t live_added = 0;
+  std::set<std::uint64_t> orders;   // those of one moment keep their order in the batch
   for (const auto& item : items) {  // in their order
     const auto found = chosen.find(item.id);
     if (found == chosen.end() || found->second != &item) continue;
     const auto status = item.status == Status::processing ? Status::pending : item.status;
     errors.push_back(storable(cut_error(item.error_message)));
+    auto order = id_number(item.id).value_or(id_number_at(item.created_at, 0));
+    while (!orders.insert(order).second) ++order;
     NewRow row{.id = item.id,
                .type = item.type,
                .payload = item.payload,
@@ -502,6 +524,7 @@ Result<ImportReport> PostgresOperations::import(std::string_view queue_name, std
                .scheduled_at = us_of(item.scheduled_at),
                .started_at = us_of(item.started_at),
                .completed_at = us_of(item.completed_at),
+               .order = static_cast<std::int64_t>(order),
                .depends_on = item.depends_on};
     if (status == Status::completed) {
       completed.push_back(item.id);
@@ -537,7 +560,7 @@ Result<ImportReport> PostgresOperations::import(std::string_view queue_name, std
     counted_again.room = 0;
     auto taken = take_room(counted_again, live_added);
     if (!taken) return std::unexpected(taken.error());
-    if (!*taken) {
+    if (*taken) {
       auto none = set_settings(queue_name, queue->settings);  // room = 0
       if (!none) return std::unexpected(none.error());
     }
@@ -547,7 +570,8 @@ Result<ImportReport> PostgresOperations::import(std::string_view queue_name, std
   if (inserted->size() != rows.size()) {
     return std::unexpected(transaction_.doom(
         {Errc::already_exists,
-         transaction_.store().shown + ": an item with the same id or unique key was made at the same moment; try again",
+         transaction_.store().shown +
+             ": an item with the same id or unique key was made at the same moment; try again",
          {}},
         true));
   }
@@ -555,27 +579,21 @@ Result<ImportReport> PostgresOperations::import(std::string_view queue_name, std
 
   if (!completed.empty()) {
     auto freed =
-        transaction_.execute(delete_waits_on_completed, Params().add(std::span<const std::string_view>(completed)));
+        transaction_.execute(settle_completed, Params().add(std::span<const std::string_view>(completed)));
     if (!freed) return std::unexpected(freed.error());
     std::vector<std::string> dependents;
     for (std::size_t i = 0; i < freed->size(); ++i) dependents.emplace_back(freed->text(i, 0));
     if (auto ok = release_dependents(dependents); !ok) return std::unexpected(ok.error());
   }
   if (!undone.empty()) {
-    auto went_on = transaction_.execute(select_went_on, Params().add(std::span<const std::string_view>(undone)));
-    if (!went_on) return std::unexpected(went_on.error());
-    std::vector<std::string_view> waiting, dependencies;
-    for (std::size_t i = 0; i < went_on->size(); ++i) {
-      waiting.push_back(went_on->text(i, 0));
-      dependencies.push_back(went_on->text(i, 1));
-    }
+    auto undid = transaction_.execute(undo_waits, Params().add(std::span<const std::string_view>(undone)));
+    if (!undid) return std::unexpected(undid.error());
+    std::vector<std::string_view> waiting;
+    for (std::size_t i = 0; i < undid->size(); ++i) waiting.push_back(undid->text(i, 0));
     if (!waiting.empty()) {
-      std::vector<Call> calls;
-      calls.push_back({&insert_wait, Params()
-                                         .add(std::span<const std::string_view>(waiting))
-                                         .add(std::span<const std::string_view>(dependencies))});
-      calls.push_back({&make_waiting, Params().add(std::span<const std::string_view>(waiting))});
-      if (auto done = transaction_.execute(std::move(calls)); !done) return std::unexpected(done.error());
+      auto made =
+          transaction_.execute(make_waiting, Params().add(std::span<const std::string_view>(waiting)));
+      if (!made) return std::unexpected(made.error());
     }
   }
   return report;

@@ -122,9 +122,10 @@ Transaction::Finished Transaction::commit(Durability durability) {
   }
   auto& failure = answer.error();
   if (failure.connection_lost && access_ != Access::read) {
-    finished.result = fulmar::fail(
-        Errc::io_error, failure.error.message + "; the commit was on its way: it is not known whether the "
-                                                "change was made: look before doing it again");
+    finished.result =
+        fulmar::fail(Errc::io_error, failure.error.message +
+                                         "; the commit was on its way: it is not known whether the "
+                                         "change was made: look before doing it again");
   } else {
     finished.result = std::unexpected(failure.error);
     finished.may_be_repeated = failure.may_be_repeated();
