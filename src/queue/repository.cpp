@@ -2,6 +2,8 @@
 
 #include <time.h>
 
+#include "queue/postgres.hpp"
+
 namespace fulmar::queue {
 namespace {
 
@@ -25,8 +27,8 @@ const Clock& system_clock() {
   return clock;
 }
 
-Result<std::unique_ptr<Repository>> open_repository(std::string_view url,
-                                                    const RepositoryOptions& /*options*/) {
+Result<std::unique_ptr<Repository>> open_repository(std::string_view url, const RepositoryOptions& options) {
+  if (is_postgres_url(url)) return open_postgres(url, options);
   return fail(Errc::invalid_url,
               "queue URL \"" + std::string(url) +
                   "\": it has to begin with sqlite:, yaml: or postgresql://, as in sqlite:jobs.db");
