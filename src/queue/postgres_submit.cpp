@@ -23,8 +23,8 @@ struct PostgresOperations::NewRow {
 
 namespace {
 
-// A batch travels as arrays, one a column, so that any number of rows is one statement. depends_on is joined by spaces,
-// which no id contains. Whoever is ready but not yet due becomes scheduled.
+// A batch travels as arrays, one a column, so that any number of rows is one statement. depends_on is joined by a
+// character that no id contains. Whoever is ready but not yet due becomes scheduled.
 #define FULMAR_NEW_ROWS                                                                                     \
   "unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int2[], $8::int4[], $9::int8[], " \
   "$10::int8[],"                                                                                            \
@@ -35,7 +35,7 @@ namespace {
   "n.id, q.id, CASE WHEN n.state = 0 AND n.scheduled_at > " FULMAR_NOW("$14")                                        \
   " THEN 1 ELSE n.state END, n.priority, coalesce(n.max_retries, q.default_max_retries),"                            \
   " coalesce(n.created_at, " FULMAR_NOW("$14") "), n.scheduled_at, n.type, n.unique_key, n.payload, n.metadata,"     \
-  " coalesce(string_to_array(n.depends_on, ' '), '{}'), coalesce(n.ord, (" FULMAR_NOW("$14") " << 11) + n.at)"
+  " coalesce(string_to_array(n.depends_on, chr(31)), '{}'), coalesce(n.ord, (" FULMAR_NOW("$14") " << 11) + n.at)"
 #define FULMAR_NEW_COLUMNS                                                                                   \
   "id, queue, state, priority, max_retries, created_at, scheduled_at, type, unique_key, payload, metadata, " \
   "depends_on, ord"
@@ -84,7 +84,7 @@ const Statement make_waiting{
 std::string joined(std::span<const ItemId> ids) {
   std::string text;
   for (const auto& id : ids) {
-    if (!text.empty()) text += ' ';
+    if (!text.empty()) text += '\x1F';
     text += id;
   }
   return text;

@@ -110,7 +110,8 @@ bool Postgres::try_start() {
   set("unix_socket_directories=" + directory_.path().string());
   set("max_connections=120");
   set("shared_buffers=32MB");
-  set("dynamic_shared_memory_type=mmap");  // within the directory: nothing stays behind
+  set("recovery_init_sync_method=syncfs");  // not a thousand files one by one
+  set("dynamic_shared_memory_type=mmap");   // within the directory: nothing stays behind
   set(std::string("fsync=") + (options_.fsync ? "on" : "off"));
   set("log_line_prefix=%m [%p] ");
   for (const auto& setting : options_.config) set(setting);
