@@ -2,6 +2,7 @@
 
 #include <time.h>
 
+#include "queue/postgres.hpp"
 #include "queue/sqlite_repository.hpp"
 #include "queue/yaml_repository.hpp"
 
@@ -39,6 +40,7 @@ Result<std::unique_ptr<Repository>> open_repository(std::string_view url, const 
   };
   if (const auto path = path_after("sqlite:")) return SqliteRepository::open(*path, options);
   if (url.starts_with("yaml:")) return open_yaml_repository(url, options);
+  if (is_postgres_url(url)) return open_postgres(url, options);
   return fail(Errc::invalid_url,
               "queue URL \"" + std::string(url) +
                   "\": it has to begin with sqlite:, yaml: or postgresql://, as in sqlite:jobs.db");
