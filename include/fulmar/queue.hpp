@@ -105,8 +105,8 @@ class Queue {
   Result<queue::Listed> list(const queue::Filter& filter = {}, const queue::Page& page = {});
   Result<std::vector<queue::Item>> peek(
       std::size_t items_max = 1);  // what claim() would take; changes nothing
-  // In steps of a few hundred, so that others get their turn; `progress` hears how many are gone. What is processing and
-  // what a live item waits for stays.
+  // In steps of a few hundred, so that others get their turn; `progress` hears how many are gone. What is processing
+  // stays, and what an item that is not completed depends on.
   Result<std::uint64_t> purge(const queue::Filter& filter,
                               const std::function<void(std::uint64_t)>& progress = {});
   Result<void> pause();

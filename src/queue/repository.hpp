@@ -14,9 +14,10 @@
 //   2. When transact() returns a value under Durability::commit, the change survives power loss.
 //   3. A verb that returns an error has changed nothing, also within a transaction that goes on.
 //   4. Of all claims of an item at most one holds at any moment; only its token finishes or extends the attempt.
-//   5. What is eligible is claimed by priority, highest first, then in the order of created_at and id.
+//   5. What is eligible is claimed by priority, highest first, then in the order of submission; imported items stand by
+//      their created_at.
 //   6. Before claim() looks it puts back what expired: leases, with an attempt counted and the error "lease expired",
-//      and those of dead processes where the store can tell, with "worker died". It does not look at what is paused.
+//      and those of dead processes where the store can tell, with "worker died". Until it was put back, a lease holds.
 //   7. When the transaction that made work claimable is over, those who wait() on that queue are woken, in all processes.
 //   8. Times come from the clock given, or, where the store has many machines and none was given, from the store's.
 
@@ -96,7 +97,7 @@ class Operations {
   // Failed or cancelled ones become pending with all their attempts, at once. Refused besides: queue_full, and
   // already_exists when a live item has the unique key by now.
   virtual Result<std::vector<Refusal>> retry(std::span<const ItemId> ids) = 0;
-  // Not what is processing, nor what a live item waits for (illegal_transition).
+  // Not what is processing, nor what an item that is not completed depends on (illegal_transition).
   virtual Result<std::vector<Refusal>> remove(std::span<const ItemId> ids) = 0;
   virtual Result<Item> get(std::string_view id) = 0;  // not_found
 
