@@ -156,7 +156,7 @@ Result<FileVersion> YamlFile::version() const {
 
 bool YamlFile::written_by_program(const FileVersion& version) const {
   const Descriptor sidecar(::open(lock_path_.c_str(), O_RDONLY | O_CLOEXEC));
-  if (*sidecar < 0) return false;
+  if (*sidecar < 0 || version.size == 0) return false;
   return read_sidecar(*sidecar).find(version_line(version)) != std::string::npos;
 }
 
@@ -177,8 +177,9 @@ Result<YamlFile::Content> YamlFile::read() const {
     timespec wall{};
     ::clock_gettime(CLOCK_REALTIME, &wall);
     const auto age = std::chrono::nanoseconds(nanoseconds(wall) - content.version.changed_ns);
-    const bool settled = age >= settling || now - unchanged_since >= settling ||
-                         now - began >= settled_at_last || written_by_program(content.version);
+    content.by_program = written_by_program(content.version);
+    const bool settled = content.by_program || age >= settling || now - unchanged_since >= settling ||
+                         now - began >= settled_at_last;
     if (settled) {
       auto text = read_whole(*file, path_, content.version.size);
       if (!text) return std::unexpected(std::move(text.error()));
@@ -241,6 +242,20 @@ Result<YamlFile::Lock> YamlFile::lock(std::chrono::milliseconds at_most) const {
 
 Result<bool> YamlFile::replace(const Lock& lock, const FileVersion& before, std::string_view text,
                                bool sync_directory, FileVersion& after) const {
+  return exchange(lock, before, text, sync_directory, before.size > 0, after);
+}
+
+Result<void> YamlFile::restore(const Lock& lock, std::string_view text, FileVersion& after) const {
+  const auto before = version();
+  if (!before) return std::unexpected(before.error());
+  const auto done = exchange(lock, *before, text, true, false, after);
+  if (!done) return std::unexpected(done.error());
+  if (!*done) return fail(Errc::io_error, path_.string() + ": it was edited by hand meanwhile; try again");
+  return {};
+}
+
+Result<bool> YamlFile::exchange(const Lock& lock, const FileVersion& before, std::string_view text,
+                                bool sync_directory, bool keep_backup, FileVersion& after) const {
   const Descriptor old(before.exists ? ::open(path_.c_str(), O_RDONLY | O_CLOEXEC) : -1);
   auto replacement = FileReplacement::begin(path_, *old);
   if (!replacement) return std::unexpected(std::move(replacement.error()));
@@ -263,7 +278,7 @@ Result<bool> YamlFile::replace(const Lock& lock, const FileVersion& before, std:
   after = version_of(info);
   write_sidecar(lock.descriptor_, version_line(after) + version_line(before));
   FileReplacement::Commit commit{.sync_directory = sync_directory};
-  if (before.size > 0) commit.backup = backup_path_;
+  if (keep_backup) commit.backup = backup_path_;
   if (auto ok = replacement->commit(commit); !ok) return std::unexpected(std::move(ok.error()));
   return true;
 }

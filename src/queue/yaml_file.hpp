@@ -47,7 +47,8 @@ class YamlFile {
 
   struct Content {
     std::string text{};
-    FileVersion version{};  // exists = false: there is no file, and no text
+    FileVersion version{};    // exists = false: there is no file, and no text
+    bool by_program = false;  // the text is what a program wrote, and nobody edited
   };
   // Waits for an edit by hand to end (invariant 1), at most 2 s; then it is as it is.
   Result<Content> read() const;
@@ -72,8 +73,13 @@ class YamlFile {
   Result<bool> replace(const Lock& lock, const FileVersion& before, std::string_view text,
                        bool sync_directory, FileVersion& after) const;
 
+  // Replaces whatever is there, and leaves the backup as it is.
+  Result<void> restore(const Lock& lock, std::string_view text, FileVersion& after) const;
+
  private:
   explicit YamlFile(std::filesystem::path path);
+  Result<bool> exchange(const Lock& lock, const FileVersion& before, std::string_view text,
+                        bool sync_directory, bool keep_backup, FileVersion& after) const;
   bool written_by_program(const FileVersion& version) const;
 
   std::filesystem::path path_, lock_path_, backup_path_;
