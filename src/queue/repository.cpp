@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "queue/sqlite_repository.hpp"
+#include "queue/yaml_repository.hpp"
 
 namespace fulmar::queue {
 namespace {
@@ -37,6 +38,7 @@ Result<std::unique_ptr<Repository>> open_repository(std::string_view url, const 
     return std::string(path);
   };
   if (const auto path = path_after("sqlite:")) return SqliteRepository::open(*path, options);
+  if (url.starts_with("yaml:")) return open_yaml_repository(url, options);
   return fail(Errc::invalid_url,
               "queue URL \"" + std::string(url) +
                   "\": it has to begin with sqlite:, yaml: or postgresql://, as in sqlite:jobs.db");
