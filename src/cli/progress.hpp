@@ -42,6 +42,18 @@ struct ReadProgress {
 // " 42%  [####......]  1200 messages  310 MB/s  ETA 00:03", shortened in the same way.
 std::string render_progress(const ReadProgress& progress, std::size_t columns);
 
+// Of things that are counted.
+struct CountProgress {
+  std::uint64_t done = 0;
+  std::optional<std::uint64_t> all{};  // where it is known
+  std::string_view one = "item";
+  std::string_view many = "items";
+  std::chrono::duration<double> elapsed{0};
+};
+
+// " 42%  [####......]  504 of 1200 items  400/s  ETA 00:03", or "504 items  400/s"; shortened in the same way.
+std::string render_progress(const CountProgress& progress, std::size_t columns);
+
 // "1200 records: 1198 acknowledged, 2 lost (queue full 2); 12 batches; 3 bad lines skipped; 1.2 s"; `sent` says what
 // became of those that arrived. Exact: records = sent + stored + waiting + empty + lost; what is 0 is not mentioned. The
 // batches are those that were acknowledged.
@@ -59,6 +71,7 @@ class ProgressLine {
   bool enabled() const { return fd_ >= 0; }
   void show(const Progress& progress);
   void show(const ReadProgress& progress);
+  void show(const CountProgress& progress);
   void clear();
   // Something else writes to the terminal: on a line of its own.
   void interrupt(const std::function<void()>& write);
