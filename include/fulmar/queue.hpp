@@ -135,7 +135,8 @@ class Queue {
   void interrupt();  // wait_claim() of other threads returns `cancelled`, once each, if they wait now
 
  private:
-  friend class Worker;  // shares what a Queue shares
+  friend class Worker;  // share what a Queue shares
+  friend class QueueGateway;
   class Impl;
   explicit Queue(std::shared_ptr<Impl> impl);
   std::shared_ptr<Impl> impl_;

@@ -15,11 +15,11 @@
 #include "cli/input.hpp"
 #include "cli/progress.hpp"
 #include "cli/queue_commands.hpp"
-#include "cli/queue_line.hpp"
 #include "cli/queue_store.hpp"
 #include "cli/queue_text.hpp"
 #include "cli/report.hpp"
 #include "cli/sheet.hpp"
+#include "queue/item_line.hpp"
 #include "queue/model.hpp"
 
 namespace fulmar::cli {
@@ -177,7 +177,7 @@ void LineAdder::take(std::string_view line) {
     item->payload = line;
     if (auto valid = queue::validate(*item); !valid) item = std::unexpected(std::move(valid.error()));
   } else {
-    item = item_of_line(line, options_.item, now());
+    item = queue::item_of_line(line, options_.item, now());
   }
   if (!item) return bad_line(lines_, item.error().message);
   bytes_ += line.size();

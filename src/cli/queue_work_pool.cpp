@@ -43,7 +43,7 @@ std::string valid_utf8(std::string text) {
 }
 
 std::string what_ended(const ChildEnd& end, const QueueCommandOptions& options) {
-  if (end.out_of_time) return "killed after " + duration_text(*options.time_limit) + " (--time-limit)";
+  if (end.out_of_time) return "killed after " + queue::duration_text(*options.time_limit) + " (--time-limit)";
   if (end.signal) {
     const char* name = sigabbrev_np(end.signal);
     return "killed by signal " + std::to_string(end.signal) + (name ? std::string(" (SIG") + name + ")" : "");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <unordered_map>
 #include <utility>
 
@@ -307,6 +308,45 @@ std::optional<Durability> parse_durability(std::string_view word) {
     if (word == to_string(level)) return level;
   }
   return std::nullopt;
+}
+
+std::optional<Duration> parse_duration(std::string_view text) {
+  static constexpr std::pair<std::string_view, double> units[] = {
+      {"us", 1},   {"ms", 1e3},    {"s", 1e6},      {"min", 60e6},
+      {"m", 60e6}, {"h", 3'600e6}, {"d", 86'400e6}, {"w", 604'800e6}};
+  constexpr double us_max = 36'500 * 86'400e6;
+  double us = 0;
+  if (text.empty()) return std::nullopt;
+  const bool one_number = text.find_first_not_of("0123456789.") == std::string_view::npos;
+  while (!text.empty()) {
+    const auto length = std::min(text.find_first_not_of("0123456789."), text.size());
+    double value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + length, value);
+    if (error != std::errc{} || end != text.data() + length || text[0] == '.') return std::nullopt;
+    text.remove_prefix(length);
+    const auto word = text.substr(0, std::min(text.find_first_of("0123456789."), text.size()));
+    const auto unit =
+        std::ranges::find(units, one_number ? "s" : word, &std::pair<std::string_view, double>::first);
+    if (unit == std::end(units)) return std::nullopt;
+    us += value * unit->second;
+    text.remove_prefix(word.size());
+  }
+  if (us > us_max) return std::nullopt;
+  return Duration(std::llround(us));
+}
+
+std::string duration_text(Duration duration) {
+  static constexpr std::pair<std::int64_t, std::string_view> units[] = {
+      {86'400'000'000, "d"}, {3'600'000'000, "h"}, {60'000'000, "m"},
+      {1'000'000, "s"},      {1'000, "ms"},        {1, "us"}};
+  std::string text;
+  auto rest = duration.count();
+  for (const auto& [us, unit] : units) {
+    if (rest < us) continue;
+    text.append(text.empty() ? "" : " ").append(std::to_string(rest / us)).append(unit);
+    rest %= us;
+  }
+  return text.empty() ? "0s" : text;
 }
 
 std::string format_time(Time time) {

@@ -94,6 +94,10 @@ std::optional<int> parse_priority(std::string_view word);
 std::optional<Durability> parse_durability(std::string_view word);
 std::string_view to_string(Durability durability);
 
+// "90" (seconds), "250ms", "5m", "1h30m", "1.5h", "2d", "1w"; not negative, at most 100 years.
+std::optional<Duration> parse_duration(std::string_view text);
+// "1h 30m", "250ms", "0s": parse_duration() reads it back without the blanks.
+std::string duration_text(Duration duration);
 std::string format_time(Time time);  // 2026-02-06T10:00:00.000000Z
 // ISO 8601, date with or without time, fraction and offset; without an offset it is UTC.
 std::optional<Time> parse_time(std::string_view text);

@@ -1,11 +1,11 @@
-#include "cli/queue_line.hpp"
+#include "queue/item_line.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "queue/model.hpp"
 
-namespace fulmar::cli {
+namespace fulmar::queue {
 namespace {
 
 using namespace std::chrono_literals;
@@ -14,9 +14,9 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Pair;
 
-const queue::Time now = *queue::parse_time("2026-02-06T10:00:00Z");
+const Time now = *parse_time("2026-02-06T10:00:00Z");
 
-Result<queue::NewItem> item_of(std::string_view line, const queue::NewItem& defaults = {}) {
+Result<NewItem> item_of(std::string_view line, const NewItem& defaults = {}) {
   return item_of_line(line, defaults, now);
 }
 std::string error_of(std::string_view line) {
@@ -24,14 +24,14 @@ std::string error_of(std::string_view line) {
   return item ? "no error" : item.error().message;
 }
 
-TEST(QueueLine, members_are_kept_as_they_are_written) {
+TEST(ItemLine, members_are_kept_as_they_are_written) {
   EXPECT_THAT(members_of(R"({ "a" : {"x":[1,2,{"y":"}"}]} , "b":"q\"{,", "c":1e400,"d":[],"e":null })"),
               ElementsAre(Pair("a", R"({"x":[1,2,{"y":"}"}]})"), Pair("b", R"("q\"{,")"), Pair("c", "1e400"),
                           Pair("d", "[]"), Pair("e", "null")));
   EXPECT_THAT(members_of("{}"), IsEmpty());
 }
 
-TEST(QueueLine, says_what_an_item_is) {
+TEST(ItemLine, says_what_an_item_is) {
   const auto item = item_of(
       R"({"payload":{"n":12345678901234567890123},"type":"resize","priority":"high","in":"5m","max_retries":5,)"
       R"("metadata":{"by":"me"},"unique_key":"k","depends_on":["A","B"],"id":"C"})");
@@ -47,7 +47,7 @@ TEST(QueueLine, says_what_an_item_is) {
   EXPECT_EQ(item->id, "C");
 }
 
-TEST(QueueLine, takes_from_the_options_what_it_does_not_say) {
+TEST(ItemLine, takes_from_the_options_what_it_does_not_say) {
   const auto item = item_of(R"({"priority":-3,"at":"2026-02-06T12:00:00+01:00","depends_on":"A"})",
                             {.type = "resize", .payload = R"({"x":1})", .priority = 9});
   ASSERT_TRUE(item) << item.error().message;
@@ -58,7 +58,7 @@ TEST(QueueLine, takes_from_the_options_what_it_does_not_say) {
   EXPECT_THAT(item->depends_on, ElementsAre("A"));
 }
 
-TEST(QueueLine, mistakes_name_the_member_and_what_it_should_be) {
+TEST(ItemLine, mistakes_name_the_member_and_what_it_should_be) {
   EXPECT_THAT(error_of("hello"), HasSubstr("no JSON object"));
   EXPECT_THAT(error_of("[1]"), HasSubstr("no JSON object"));
   EXPECT_THAT(error_of(R"({"payload":)"), HasSubstr("no JSON object"));
@@ -77,4 +77,4 @@ TEST(QueueLine, mistakes_name_the_member_and_what_it_should_be) {
 }
 
 }  // namespace
-}  // namespace fulmar::cli
+}  // namespace fulmar::queue

@@ -1,4 +1,4 @@
-#include "cli/queue_line.hpp"
+#include "queue/item_line.hpp"
 
 #include <algorithm>
 #include <array>
@@ -9,14 +9,12 @@
 #include <boost/json.hpp>
 
 #include "base/near_miss.hpp"
-#include "cli/queue_options.hpp"
 #include "queue/model.hpp"
 
-namespace fulmar::cli {
+namespace fulmar::queue {
 namespace {
 
 namespace json = boost::json;
-using queue::Time;
 
 constexpr std::string_view blanks = " \t\r\n";
 
@@ -35,7 +33,7 @@ std::size_t string_end(std::string_view text, std::size_t begin) {
 std::size_t value_end(std::string_view text, std::size_t begin) {
   if (text[begin] == '"') return string_end(text, begin);
   if (text[begin] != '{' && text[begin] != '[')
-    return std::min(text.find_first_of(",} \t\r\n", begin), text.size());
+    return std::min(text.find_first_of(",}] \t\r\n", begin), text.size());
   std::size_t depth = 0;
   for (std::size_t at = begin; at < text.size();) {
     const char c = text[at];
@@ -63,10 +61,10 @@ std::optional<std::string> text_of(std::string_view value) {
   return std::string(json::parse(value).as_string());
 }
 
-std::string take_member(queue::NewItem& item, std::string_view name, std::string_view value, Time now) {
-  constexpr auto names = std::to_array<std::string_view>({"payload", "type", "priority", "at", "scheduled_at", "in",
-                                                          "max_retries", "metadata", "unique_key", "depends_on",
-                                                          "id"});
+std::string take_member(NewItem& item, std::string_view name, std::string_view value, Time now) {
+  constexpr auto names =
+      std::to_array<std::string_view>({"payload", "type", "priority", "at", "scheduled_at", "in",
+                                       "max_retries", "metadata", "unique_key", "depends_on", "id"});
   const auto text = text_of(value);
   const auto take_text = [&](std::string& target) {
     if (!text) return expected(name, value, "a string");
@@ -79,21 +77,22 @@ std::string take_member(queue::NewItem& item, std::string_view name, std::string
   if (name == "unique_key") return take_text(item.unique_key);
   if (name == "id") return take_text(item.id);
   if (name == "priority") {
-    const auto priority = queue::parse_priority(text ? *text : value);
+    const auto priority = parse_priority(text ? *text : value);
     if (!priority) return expected(name, value, "a whole number, or critical, high, medium or low");
     return item.priority = *priority, "";
   }
   if (name == "max_retries") {
     const auto number = json::parse(value);
     const auto* attempts = number.if_int64();
-    if (!attempts || *attempts < 1 || *attempts > queue::Limits::attempts)
+    if (!attempts || *attempts < 1 || *attempts > Limits::attempts)
       return expected(name, value, "a whole number from 1 to 1000000");
     return item.max_retries = static_cast<int>(*attempts), "";
   }
   if (name == "at" || name == "scheduled_at") {
     if (value == "null") return {};
-    item.scheduled_at = text ? queue::parse_time(*text) : std::nullopt;
-    return item.scheduled_at ? "" : expected(name, value, "a time in ISO 8601, e.g. \"2026-02-06T10:00:00Z\"");
+    item.scheduled_at = text ? parse_time(*text) : std::nullopt;
+    return item.scheduled_at ? ""
+                             : expected(name, value, "a time in ISO 8601, e.g. \"2026-02-06T10:00:00Z\"");
   }
   if (name == "in") {
     const auto span = parse_duration(text ? *text : value);
@@ -119,6 +118,17 @@ std::string take_member(queue::NewItem& item, std::string_view name, std::string
 
 }  // namespace
 
+std::vector<std::string_view> elements_of(std::string_view list) {
+  std::vector<std::string_view> elements;
+  for (auto at = list.find('[') + 1;;) {
+    const auto begin = list.find_first_not_of(", \t\r\n", at);
+    if (begin == std::string_view::npos || list[begin] == ']') return elements;
+    const auto end = value_end(list, begin);
+    elements.push_back(list.substr(begin, end - begin));
+    at = end;
+  }
+}
+
 std::vector<std::pair<std::string_view, std::string_view>> members_of(std::string_view object) {
   std::vector<std::pair<std::string_view, std::string_view>> members;
   for (auto at = object.find('"'); at < object.size();) {
@@ -134,15 +144,16 @@ std::vector<std::pair<std::string_view, std::string_view>> members_of(std::strin
   return members;
 }
 
-Result<queue::NewItem> item_of_line(std::string_view line, const queue::NewItem& defaults, Time now) {
-  if (!queue::is_json_object(line))
-    return fail(Errc::invalid_item, "no JSON object; it has to look like {\"payload\":{\"image\":17},\"priority\":5}");
+Result<NewItem> item_of_line(std::string_view line, const NewItem& defaults, Time now) {
+  if (!is_json_object(line))
+    return fail(Errc::invalid_item,
+                "no JSON object; it has to look like {\"payload\":{\"image\":17},\"priority\":5}");
   auto item = defaults;
   for (const auto& [name, value] : members_of(line))
     if (auto wrong = take_member(item, name, value, now); !wrong.empty())
       return fail(Errc::invalid_item, std::move(wrong));
-  if (auto valid = queue::validate(item); !valid) return std::unexpected(std::move(valid.error()));
+  if (auto valid = validate(item); !valid) return std::unexpected(std::move(valid.error()));
   return item;
 }
 
-}  // namespace fulmar::cli
+}  // namespace fulmar::queue
