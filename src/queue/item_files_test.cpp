@@ -127,6 +127,19 @@ TEST(ItemFiles, every_field_survives_both_formats) {
   }
 }
 
+TEST(ItemFiles, every_reader_of_yaml_takes_a_number_for_one) {
+  ItemText text;
+  text.item.id = "a";
+  text.item.payload = R"({"a": 1e5, "b": -2.5E-3, "c": 1.0e+7, "d": 12})";
+  const auto out = written({text}, ItemFormat::yaml, {});
+  EXPECT_THAT(out, HasSubstr("payload: {a: 1.0e+5, b: -2.5e-3, c: 1.0e+7, d: 12}"));
+  EXPECT_EQ(read(out).items.at(0).item.payload, R"({"a": 1e5, "b": -2.5e-3, "c": 1e7, "d": 12})");
+  EXPECT_EQ(read("items: [{id: a, payload: {a: 5., b: .5e3, c: +7, d: 0x10, e: 5.e3, f: 007}}]")
+                .items.at(0)
+                .item.payload,
+            R"({"a": 5.0, "b": 0.5e3, "c": 7, "d": 16, "e": 5e3, "f": "007"})");
+}
+
 TEST(ItemFiles, a_lease_is_kept_of_what_is_processing_only) {
   ItemText text;
   text.item = full_item();

@@ -388,6 +388,17 @@ void append_json_number(std::string& out, const YamlNode& node) {
     out += '-';
     text.remove_prefix(1);
   }
+  if (const auto e = text.find_first_of("eE");
+      e != std::string_view::npos) {  // 1.0e+5 is 1e5: see append_yaml_number()
+    auto digits = text.substr(0, e);
+    auto exponent = text.substr(e + 1);
+    if (exponent.starts_with('+')) exponent.remove_prefix(1);
+    if (digits.ends_with(".0")) digits.remove_suffix(2);
+    if (digits.ends_with('.')) digits.remove_suffix(1);
+    if (digits.starts_with('.') || digits.empty()) out += '0';
+    out.append(digits).append("e").append(exponent);
+    return;
+  }
   if (text.starts_with('.')) out += '0';
   const auto point = text.find('.');
   const bool bare =
@@ -399,6 +410,17 @@ void append_json_number(std::string& out, const YamlNode& node) {
     out += '0';
     out += text.substr(point + 1);
   }
+}
+
+// Readers of YAML 1.1 take a number with an exponent for a text, unless it has a point and its exponent a sign.
+void append_yaml_number(std::string& out, std::string_view text) {
+  const auto e = is_based(text) || is_infinite(text) ? std::string_view::npos : text.find_first_of("eE");
+  out += text.substr(0, e);
+  if (e == std::string_view::npos) return;
+  if (!text.contains('.')) out += ".0";
+  out += 'e';
+  if (is_digit(text[e + 1])) out += '+';
+  out += text.substr(e + 1);
 }
 
 // --- writing texts ----------------------------------------------------------------------------------------------------
@@ -634,6 +656,8 @@ void append_yaml(std::string& out, const YamlNode& node) {
     case Kind::scalar:
       if (meaning_of(node) == Meaning::text && !was_plain(node)) {
         append_yaml_string(out, node.text);
+      } else if (meaning_of(node) == Meaning::number) {
+        append_yaml_number(out, node.text);
       } else {
         out += node.text.empty() ? "null" : node.text;
       }
