@@ -315,6 +315,9 @@ TEST(ItemFiles, errors_say_where_and_what_to_do) {
   EXPECT_THAT(error_of("items: []\n--- \nitems: []\n"), HasSubstr("a second document begins there"));
   EXPECT_THAT(error_of("items: []\nx: \xff\n"), HasSubstr("q.yaml:2:4: the text is not UTF-8"));
   EXPECT_THAT(error_of("items: []\nx: a\x04z\n"), HasSubstr("q.yaml:2:5: a control character (0x04)"));
+  for (const auto* text : {",aln", "]", "items: []\n]\n", "--- \n,\n--- \n"}) {
+    EXPECT_THAT(error_of(text), HasSubstr("this is not YAML")) << text;
+  }
   EXPECT_THAT(error_of("a: &x [*x]\n"), HasSubstr("the alias stands inside"));
   EXPECT_THAT(error_of("{\"id\":\"a\"}\n{\"id\":\"b\",}\n", "q.jsonl"),
               HasSubstr("q.jsonl:2:11: this is not JSON"));

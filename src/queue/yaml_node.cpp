@@ -543,11 +543,18 @@ YamlNode parse_yaml(std::string_view text, const std::vector<std::string_view>& 
     const std::vector<std::string_view> nowhere;
     const std::function<void(YamlNode&&)> nobody;
     Builder further(nowhere, nobody);
+    // What belongs to nothing is an empty document to the parser, again and again at the same place.
+    auto line = root.line, column = root.column;
     while (parser.HandleNextDocument(further)) {
       const auto more = further.take();
-      if (more.kind == Kind::null) continue;
-      throw Malformed{more.line, more.column,
-                      "a second document begins there; put each into a file of its own"};
+      if (more.kind != Kind::null) {
+        throw Malformed{more.line, more.column,
+                        "a second document begins there; put each into a file of its own"};
+      }
+      if (more.line == line && more.column == column)
+        throw Malformed{line, column, "this is not YAML: what stands there belongs to nothing"};
+      line = more.line;
+      column = more.column;
     }
     return root;
   } catch (const YAML::Exception& error) {
