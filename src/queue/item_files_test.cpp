@@ -340,6 +340,17 @@ TEST(ItemFiles, aliases_are_written_out_and_cannot_blow_up) {
   EXPECT_THAT(error_of(bomb), HasSubstr("aliases of this document stand for too much"));
 }
 
+TEST(ItemFiles, every_escape_of_yaml_is_a_character) {
+  const auto in =
+      read("items: [{id: a, error_message: \"\\N\\_\\L\\P\\x41\\u00e9\\U0001F600\\0\\a\\e\\v\\/\"}]");
+  ASSERT_TRUE(in.summary) << in.summary.error().message;
+  EXPECT_EQ(in.items[0].item.error_message, std::string_view("\xC2\x85\xC2\xA0\xE2\x80\xA8\xE2\x80\xA9"
+                                                             "A\xC3\xA9\xF0\x9F\x98\x80\0\a\x1b\v/",
+                                                             22));
+  EXPECT_EQ(read(written(in.items, ItemFormat::yaml, {})).items.at(0).item.error_message,
+            in.items[0].item.error_message);
+}
+
 TEST(ItemFiles, nesting_is_bounded) {
   const std::string deep =
       "items:\n- id: a\n  payload: {x: " + std::string(60, '[') + std::string(60, ']') + "}\n";

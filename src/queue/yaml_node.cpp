@@ -65,6 +65,19 @@ void check_bytes(std::string_view text) {
   }
 }
 
+// yaml-cpp makes one byte, not UTF-8, of the escapes \N (next line, U+0085) and \_ (no-break space, U+00A0).
+std::string in_utf8(const std::string& text) {
+  std::string out;
+  const std::string_view view = text;
+  for (std::size_t at = 0; at < view.size();) {
+    const auto length = character_length(view.substr(at));
+    if (length == 0) out += '\xC2';
+    out += view.substr(at, std::max<std::size_t>(length, 1));
+    at += std::max<std::size_t>(length, 1);
+  }
+  return out;
+}
+
 class ViewBuffer final : public std::streambuf {
  public:
   explicit ViewBuffer(std::string_view text) {
@@ -102,7 +115,7 @@ class Builder final : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     auto scalar = node(mark, Kind::scalar, tag);
-    scalar.text = value;
+    scalar.text = in_utf8(value);
     scalar.quoted = tag == "!" || tag == "tag:yaml.org,2002:str";
     complete(std::move(scalar), anchor);
   }
