@@ -127,6 +127,19 @@ TEST(ItemFiles, every_field_survives_both_formats) {
   }
 }
 
+TEST(ItemFiles, every_reader_of_yaml_takes_a_number_for_one) {
+  ItemText text;
+  text.item.id = "a";
+  text.item.payload = R"({"a": 1e5, "b": -2.5E-3, "c": 1.0e+7, "d": 12})";
+  const auto out = written({text}, ItemFormat::yaml, {});
+  EXPECT_THAT(out, HasSubstr("payload: {a: 1.0e+5, b: -2.5e-3, c: 1.0e+7, d: 12}"));
+  EXPECT_EQ(read(out).items.at(0).item.payload, R"({"a": 1e5, "b": -2.5e-3, "c": 1e7, "d": 12})");
+  EXPECT_EQ(read("items: [{id: a, payload: {a: 5., b: .5e3, c: +7, d: 0x10, e: 5.e3, f: 007}}]")
+                .items.at(0)
+                .item.payload,
+            R"({"a": 5.0, "b": 0.5e3, "c": 7, "d": 16, "e": 5e3, "f": "007"})");
+}
+
 TEST(ItemFiles, a_lease_is_kept_of_what_is_processing_only) {
   ItemText text;
   text.item = full_item();
@@ -302,6 +315,9 @@ TEST(ItemFiles, errors_say_where_and_what_to_do) {
   EXPECT_THAT(error_of("items: []\n--- \nitems: []\n"), HasSubstr("a second document begins there"));
   EXPECT_THAT(error_of("items: []\nx: \xff\n"), HasSubstr("q.yaml:2:4: the text is not UTF-8"));
   EXPECT_THAT(error_of("items: []\nx: a\x04z\n"), HasSubstr("q.yaml:2:5: a control character (0x04)"));
+  for (const auto* text : {",aln", "]", "items: []\n]\n", "--- \n,\n--- \n"}) {
+    EXPECT_THAT(error_of(text), HasSubstr("this is not YAML")) << text;
+  }
   EXPECT_THAT(error_of("a: &x [*x]\n"), HasSubstr("the alias stands inside"));
   EXPECT_THAT(error_of("{\"id\":\"a\"}\n{\"id\":\"b\",}\n", "q.jsonl"),
               HasSubstr("q.jsonl:2:11: this is not JSON"));
@@ -322,6 +338,17 @@ TEST(ItemFiles, aliases_are_written_out_and_cannot_blow_up) {
             ", " + one + ", " + one + ", " + one + "]\n";
   }
   EXPECT_THAT(error_of(bomb), HasSubstr("aliases of this document stand for too much"));
+}
+
+TEST(ItemFiles, every_escape_of_yaml_is_a_character) {
+  const auto in =
+      read("items: [{id: a, error_message: \"\\N\\_\\L\\P\\x41\\u00e9\\U0001F600\\0\\a\\e\\v\\/\"}]");
+  ASSERT_TRUE(in.summary) << in.summary.error().message;
+  EXPECT_EQ(in.items[0].item.error_message, std::string_view("\xC2\x85\xC2\xA0\xE2\x80\xA8\xE2\x80\xA9"
+                                                             "A\xC3\xA9\xF0\x9F\x98\x80\0\a\x1b\v/",
+                                                             22));
+  EXPECT_EQ(read(written(in.items, ItemFormat::yaml, {})).items.at(0).item.error_message,
+            in.items[0].item.error_message);
 }
 
 TEST(ItemFiles, nesting_is_bounded) {

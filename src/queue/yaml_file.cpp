@@ -285,7 +285,17 @@ Result<bool> YamlFile::exchange(const Lock& lock, const FileVersion& before, std
   FileReplacement::Commit commit{.sync_directory = sync_directory};
   if (keep_backup) commit.backup = backup_path_;
   if (auto ok = replacement->commit(commit); !ok) return std::unexpected(std::move(ok.error()));
+  // An editor that opened the old version in the last moment writes into what is the backup now: back with it.
+  if (keep_backup && ::fstat(*old, &info) == 0 && version_of(info) != before) return !put_back(info.st_ino);
   return true;
+}
+
+bool YamlFile::put_back(std::uint64_t inode) const {
+  struct stat info{};
+  const auto again = path_.string() + ".bak.again";
+  ::unlink(again.c_str());
+  return ::link(backup_path_.c_str(), again.c_str()) == 0 && ::stat(again.c_str(), &info) == 0 &&
+         info.st_ino == inode && ::rename(again.c_str(), path_.c_str()) == 0;
 }
 
 }  // namespace fulmar::queue

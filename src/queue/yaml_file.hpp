@@ -82,6 +82,7 @@ class YamlFile {
   explicit YamlFile(std::filesystem::path path);
   Result<bool> exchange(const Lock& lock, const FileVersion& before, std::string_view text,
                         bool sync_directory, bool keep_backup, FileVersion& after) const;
+  bool put_back(std::uint64_t inode) const;  // the backup, if it is that file
   bool written_by_program(const FileVersion& version) const;
 
   std::filesystem::path path_, lock_path_, backup_path_;

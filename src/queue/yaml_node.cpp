@@ -65,6 +65,19 @@ void check_bytes(std::string_view text) {
   }
 }
 
+// yaml-cpp makes one byte, not UTF-8, of the escapes \N (next line, U+0085) and \_ (no-break space, U+00A0).
+std::string in_utf8(const std::string& text) {
+  std::string out;
+  const std::string_view view = text;
+  for (std::size_t at = 0; at < view.size();) {
+    const auto length = character_length(view.substr(at));
+    if (length == 0) out += '\xC2';
+    out += view.substr(at, std::max<std::size_t>(length, 1));
+    at += std::max<std::size_t>(length, 1);
+  }
+  return out;
+}
+
 class ViewBuffer final : public std::streambuf {
  public:
   explicit ViewBuffer(std::string_view text) {
@@ -102,7 +115,7 @@ class Builder final : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     auto scalar = node(mark, Kind::scalar, tag);
-    scalar.text = value;
+    scalar.text = in_utf8(value);
     scalar.quoted = tag == "!" || tag == "tag:yaml.org,2002:str";
     complete(std::move(scalar), anchor);
   }
@@ -388,6 +401,17 @@ void append_json_number(std::string& out, const YamlNode& node) {
     out += '-';
     text.remove_prefix(1);
   }
+  if (const auto e = text.find_first_of("eE");
+      e != std::string_view::npos) {  // 1.0e+5 is 1e5: see append_yaml_number()
+    auto digits = text.substr(0, e);
+    auto exponent = text.substr(e + 1);
+    if (exponent.starts_with('+')) exponent.remove_prefix(1);
+    if (digits.ends_with(".0")) digits.remove_suffix(2);
+    if (digits.ends_with('.')) digits.remove_suffix(1);
+    if (digits.starts_with('.') || digits.empty()) out += '0';
+    out.append(digits).append("e").append(exponent);
+    return;
+  }
   if (text.starts_with('.')) out += '0';
   const auto point = text.find('.');
   const bool bare =
@@ -399,6 +423,17 @@ void append_json_number(std::string& out, const YamlNode& node) {
     out += '0';
     out += text.substr(point + 1);
   }
+}
+
+// Readers of YAML 1.1 take a number with an exponent for a text, unless it has a point and its exponent a sign.
+void append_yaml_number(std::string& out, std::string_view text) {
+  const auto e = is_based(text) || is_infinite(text) ? std::string_view::npos : text.find_first_of("eE");
+  out += text.substr(0, e);
+  if (e == std::string_view::npos) return;
+  if (!text.contains('.')) out += ".0";
+  out += 'e';
+  if (is_digit(text[e + 1])) out += '+';
+  out += text.substr(e + 1);
 }
 
 // --- writing texts ----------------------------------------------------------------------------------------------------
@@ -521,11 +556,18 @@ YamlNode parse_yaml(std::string_view text, const std::vector<std::string_view>& 
     const std::vector<std::string_view> nowhere;
     const std::function<void(YamlNode&&)> nobody;
     Builder further(nowhere, nobody);
+    // What belongs to nothing is an empty document to the parser, again and again at the same place.
+    auto line = root.line, column = root.column;
     while (parser.HandleNextDocument(further)) {
       const auto more = further.take();
-      if (more.kind == Kind::null) continue;
-      throw Malformed{more.line, more.column,
-                      "a second document begins there; put each into a file of its own"};
+      if (more.kind != Kind::null) {
+        throw Malformed{more.line, more.column,
+                        "a second document begins there; put each into a file of its own"};
+      }
+      if (more.line == line && more.column == column)
+        throw Malformed{line, column, "this is not YAML: what stands there belongs to nothing"};
+      line = more.line;
+      column = more.column;
     }
     return root;
   } catch (const YAML::Exception& error) {
@@ -634,6 +676,8 @@ void append_yaml(std::string& out, const YamlNode& node) {
     case Kind::scalar:
       if (meaning_of(node) == Meaning::text && !was_plain(node)) {
         append_yaml_string(out, node.text);
+      } else if (meaning_of(node) == Meaning::number) {
+        append_yaml_number(out, node.text);
       } else {
         out += node.text.empty() ? "null" : node.text;
       }
