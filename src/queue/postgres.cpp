@@ -61,6 +61,7 @@ class PostgresRepository final : public Repository {
 
   const ConnectionSettings settings_;
   const bool read_only_;
+  const std::chrono::milliseconds sync_interval_;
   const pid_t owner_pid_;
   Store store_;
   Schema schema_;
@@ -78,6 +79,7 @@ PostgresRepository::PostgresRepository(std::string_view url, const RepositoryOpt
                 .lock_timeout = std::max(options.lock_timeout, std::chrono::milliseconds(1)),
                 .read_only = options.read_only},
       read_only_(options.read_only),
+      sync_interval_(options.sync_interval),
       owner_pid_(::getpid()) {
   store_.shown = settings_.shown;
   store_.clock = options.clock;
@@ -200,8 +202,7 @@ Result<void> PostgresRepository::run(Access access, Durability durability, Body 
     PostgresOperations operations(transaction);
     auto finished = transaction.finish(body(operations), durability);
     if (!(**connection).broken()) connection->keep();
-    if (finished.flush_later)
-      watch_->flush_within(std::chrono::microseconds(store_.flush_interval_us.load()));
+    if (finished.flush_later) watch_->flush_within(sync_interval_);
     if (finished.result || access == Access::write_alone || attempt == attempts_max) {
       return std::move(finished.result);
     }

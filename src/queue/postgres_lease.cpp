@@ -20,6 +20,16 @@ const Statement promote{
     " AND scheduled_at <= " FULMAR_NOW("$2") " ORDER BY scheduled_at LIMIT " FULMAR_PROMOTED_AT_ONCE
                                              " FOR UPDATE SKIP LOCKED))"};
 
+// An attempt without success, as the model's after_failure() has it without a back-off.
+const Statement expire_leases{
+    "UPDATE fulmar_queue_item i SET state = CASE WHEN retry_count + 1 >= max_retries THEN 5 ELSE 0 END,"
+    " completed_at = CASE WHEN retry_count + 1 >= max_retries THEN " FULMAR_NOW("$2") " END,"
+    " scheduled_at = CASE WHEN retry_count + 1 >= max_retries THEN scheduled_at ELSE " FULMAR_NOW("$2") " END,"
+    " retry_count = retry_count + 1, error = $4::text, lease_until = NULL, token = 0, lease_owner = NULL,"
+    " request = NULL WHERE id = ANY(ARRAY(SELECT id FROM fulmar_queue_item"
+    " WHERE queue = (SELECT id FROM fulmar_queue WHERE name = $1::text) AND state = 3 AND lease_until <= " FULMAR_NOW("$2")
+    " ORDER BY lease_until LIMIT $3::int8 FOR UPDATE SKIP LOCKED))"};
+
 #define FULMAR_CLAIM(pick) \
   "WITH q AS MATERIALIZED (SELECT id, name, lease_us, durable_claim FROM fulmar_queue"                             \
   " WHERE name = $1::text AND NOT paused)"                                                                         \
@@ -79,10 +89,6 @@ const Statement release_items{
 const Statement select_for_update{
     "SELECT i.id, i.state, i.token, i.retry_count, i.max_retries, i.queue, i.unique_key, " FULMAR_NOW(
         "$2") " FROM fulmar_queue_item i WHERE i.id = ANY($1::text[]) ORDER BY i.id FOR UPDATE"};
-const Statement select_expired{
-    "SELECT id FROM fulmar_queue_item WHERE queue ="
-    " (SELECT id FROM fulmar_queue WHERE name = $1::text) AND state = 3 AND"
-    " lease_until <= " FULMAR_NOW("$2") " ORDER BY lease_until LIMIT $3::int8 FOR UPDATE SKIP LOCKED"};
 const Statement end_items{
     "UPDATE fulmar_queue_item i SET state = e.state, retry_count = e.retry_count,"
     " scheduled_at = coalesce(e.scheduled_at, i.scheduled_at), completed_at = e.completed_at, error = "
@@ -194,11 +200,9 @@ Result<Claimed> PostgresOperations::claim(std::string_view queue, const ClaimReq
   params.add(static_cast<std::int64_t>(request.items_max));
   if (!types.empty()) params.add(std::span<const std::string_view>(types));
 
-  // One round trip. An expired item waits for its back-off, so that it makes no difference that this claim looks before
-  // it is put back.
+  // One round trip.
   std::vector<Call> calls;
-  calls.push_back(
-      {&select_expired, Params().add(queue).add(now).add(static_cast<std::int64_t>(expired_at_once))});
+  calls.push_back({&expire_leases, expire_params(queue, expired_at_once)});
   calls.push_back({&promote, Params().add(queue).add(now)});
   calls.push_back({types.empty() ? &claim_any : &claim_types, std::move(params)});
   auto answer = transaction_.execute(std::move(calls));
@@ -207,15 +211,7 @@ Result<Claimed> PostgresOperations::claim(std::string_view queue, const ClaimReq
   take(rows);
   if (!rows.empty() && rows.boolean(0, 21)) transaction_.changed();  // durable_claim
 
-  if (const auto& expired = (*answer)[0]; !expired.empty()) {
-    std::vector<std::string_view> ids;
-    for (std::size_t i = 0; i < expired.size(); ++i) ids.push_back(expired.text(i, 0));
-    auto items = lock_items(ids);
-    if (!items) return std::unexpected(items.error());
-    std::vector<Ended> attempts;
-    for (const auto& [id, item] : *items) attempts.push_back({&item, lease_expired_message, {}, false});
-    if (auto ok = end_attempts(attempts); !ok) return std::unexpected(ok.error());
-  }
+  if ((*answer)[0].changed() > 0) transaction_.wakes(queue);  // there may be more of them than are taken here
   if (!claimed.leases.empty()) return claimed;
 
   Params look;
@@ -445,18 +441,19 @@ Result<void> PostgresOperations::end_attempts(std::span<const Ended> attempts) {
   return {};
 }
 
+Params PostgresOperations::expire_params(std::string_view queue, std::size_t items_max) {
+  return std::move(Params()
+                       .add(queue)
+                       .add(transaction_.now())
+                       .add(static_cast<std::int64_t>(items_max))
+                       .add(lease_expired_message));
+}
+
 Result<std::uint64_t> PostgresOperations::expire(std::string_view queue, std::size_t items_max) {
-  auto expired = transaction_.execute(
-      select_expired, Params().add(queue).add(transaction_.now()).add(static_cast<std::int64_t>(items_max)));
+  auto expired = transaction_.execute(expire_leases, expire_params(queue, items_max));
   if (!expired) return std::unexpected(expired.error());
-  std::vector<std::string_view> ids;
-  for (std::size_t i = 0; i < expired->size(); ++i) ids.push_back(expired->text(i, 0));
-  auto items = lock_items(ids);
-  if (!items) return std::unexpected(items.error());
-  std::vector<Ended> attempts;
-  for (const auto& [id, item] : *items) attempts.push_back({&item, lease_expired_message, {}, false});
-  if (auto ok = end_attempts(attempts); !ok) return std::unexpected(ok.error());
-  return attempts.size();
+  if (expired->changed() > 0) transaction_.wakes(queue);
+  return expired->changed();
 }
 
 }  // namespace fulmar::queue::postgres

@@ -98,7 +98,9 @@ class PostgresOperations final : public Operations {
     bool for_good = false;
   };
   Result<void> end_attempts(std::span<const Ended> attempts);
+  // Puts back what is leased beyond its time.
   Result<std::uint64_t> expire(std::string_view queue, std::size_t items_max);
+  Params expire_params(std::string_view queue, std::size_t items_max);
   Result<std::uint64_t> remove_locked(std::span<const std::string_view> ids);
 
   // --- in

@@ -334,15 +334,7 @@ Result<Settings> PostgresOperations::settings(std::string_view queue) {
   auto found = find_queue(queue, false);
   if (!found) return std::unexpected(found.error());
   if (!*found) return Settings{};
-  const auto& settings = (*found)->settings;
-  if (settings.durability == Durability::interval) {
-    auto& shortest = transaction_.store().flush_interval_us;
-    auto seen = shortest.load();
-    while (settings.sync_interval.count() < seen &&
-           !shortest.compare_exchange_weak(seen, settings.sync_interval.count())) {
-    }
-  }
-  return settings;
+  return (*found)->settings;
 }
 
 Result<void> PostgresOperations::set_settings(std::string_view queue, const Settings& settings) {

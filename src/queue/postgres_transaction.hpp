@@ -8,7 +8,6 @@
 // Invariant: after a statement failed the server refuses all others; so does this object, and finish() undoes everything
 // and returns that first failure, whatever the body makes of it.
 
-#include <atomic>
 #include <mutex>
 #include <random>
 #include <set>
@@ -26,7 +25,6 @@ struct Store {
   std::string channel{};
   std::string lock_prefix{};  // of advisory locks
   const Clock* clock = nullptr;
-  std::atomic<std::int64_t> flush_interval_us{50'000};  // the shortest that a queue was seen to want
 
   void seed(std::uint64_t seed);  // 0 = from the kernel
   std::uint64_t random();

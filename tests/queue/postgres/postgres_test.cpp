@@ -744,13 +744,6 @@ TEST_F(PostgresAway, a_server_that_keeps_its_sockets_and_does_not_answer_is_give
 }
 
 TEST_F(PostgresAway, keeps_what_each_durability_promises) {
-  Settings settings;
-  settings.durability = Durability::interval;
-  settings.sync_interval = 20ms;
-  ASSERT_TRUE(store_->transact(Access::write, Durability::commit, [&](Operations& op) -> Result<Settings> {
-    if (auto ok = op.set_settings("q", settings); !ok) return std::unexpected(ok.error());
-    return op.settings("q");
-  }));
   ASSERT_TRUE(submit(*store_, {with_id("commit")}, Durability::commit));
   ASSERT_TRUE(submit(*store_, {with_id("interval")}, Durability::interval));
   // The server itself would take ten seconds.
