@@ -64,9 +64,9 @@ std::optional<std::string> text_of(std::string_view value) {
 }
 
 std::string take_member(queue::NewItem& item, std::string_view name, std::string_view value, Time now) {
-  constexpr auto names = std::to_array<std::string_view>({"payload", "type", "priority", "at", "scheduled_at", "in",
-                                                          "max_retries", "metadata", "unique_key", "depends_on",
-                                                          "id"});
+  constexpr auto names =
+      std::to_array<std::string_view>({"payload", "type", "priority", "at", "scheduled_at", "in",
+                                       "max_retries", "metadata", "unique_key", "depends_on", "id"});
   const auto text = text_of(value);
   const auto take_text = [&](std::string& target) {
     if (!text) return expected(name, value, "a string");
@@ -93,7 +93,8 @@ std::string take_member(queue::NewItem& item, std::string_view name, std::string
   if (name == "at" || name == "scheduled_at") {
     if (value == "null") return {};
     item.scheduled_at = text ? queue::parse_time(*text) : std::nullopt;
-    return item.scheduled_at ? "" : expected(name, value, "a time in ISO 8601, e.g. \"2026-02-06T10:00:00Z\"");
+    return item.scheduled_at ? ""
+                             : expected(name, value, "a time in ISO 8601, e.g. \"2026-02-06T10:00:00Z\"");
   }
   if (name == "in") {
     const auto span = parse_duration(text ? *text : value);
@@ -136,7 +137,8 @@ std::vector<std::pair<std::string_view, std::string_view>> members_of(std::strin
 
 Result<queue::NewItem> item_of_line(std::string_view line, const queue::NewItem& defaults, Time now) {
   if (!queue::is_json_object(line))
-    return fail(Errc::invalid_item, "no JSON object; it has to look like {\"payload\":{\"image\":17},\"priority\":5}");
+    return fail(Errc::invalid_item,
+                "no JSON object; it has to look like {\"payload\":{\"image\":17},\"priority\":5}");
   auto item = defaults;
   for (const auto& [name, value] : members_of(line))
     if (auto wrong = take_member(item, name, value, now); !wrong.empty())

@@ -95,7 +95,8 @@ std::string take_time(std::string_view text, Time now, std::optional<Time>& time
   time = text == "now" ? now : queue::parse_time(text);
   if (time) return {};
   return "invalid time " + in_quotes(text) +
-         ": expected ISO 8601, e.g. 2026-02-06T10:00:00Z or 2026-02-06 10:00+01:00 (without an offset it is UTC)";
+         ": expected ISO 8601, e.g. 2026-02-06T10:00:00Z or 2026-02-06 10:00+01:00 (without an offset it is "
+         "UTC)";
 }
 
 std::string take_in(std::string_view text, Time now, int sign, std::optional<Time>& time) {
@@ -167,7 +168,8 @@ constexpr auto option_rows = std::to_array<QueueOptionRow>({
      [](Options& o, std::string_view v, Time) -> std::string {
        const auto priority = queue::parse_priority(v);
        if (!priority)
-         return "invalid priority " + in_quotes(v) + ": expected a whole number, or critical, high, medium or low";
+         return "invalid priority " + in_quotes(v) +
+                ": expected a whole number, or critical, high, medium or low";
        return o.item.priority = *priority, "";
      }},
     {"--at", "TIME", "not before: ISO 8601, UTC unless it has an offset", of(add),
@@ -191,9 +193,11 @@ constexpr auto option_rows = std::to_array<QueueOptionRow>({
      [](Options& o, std::string_view v, Time) -> std::string { return o.item.id = v, ""; }},
     {"--file", "PATH", "the payload, or with --lines the items, from a file; - is stdin", of(add),
      [](Options& o, std::string_view v, Time) -> std::string { return o.file = v, ""; }},
-    {"--lines", "", "many items from stdin or --file: each line a JSON object with payload, type, priority, ...",
-     of(add), take_switch<&Options::lines>},
-    {"--payload-lines", "", "the same, but each line is a payload", of(add), take_switch<&Options::payload_lines>},
+    {"--lines", "",
+     "many items from stdin or --file: each line a JSON object with payload, type, priority, ...", of(add),
+     take_switch<&Options::lines>},
+    {"--payload-lines", "", "the same, but each line is a payload", of(add),
+     take_switch<&Options::payload_lines>},
     {"--ids", "", "with --lines: print the id of each item instead of their number", of(add),
      take_switch<&Options::ids>},
 
@@ -202,11 +206,13 @@ constexpr auto option_rows = std::to_array<QueueOptionRow>({
      [](Options& o, std::string_view v, Time) -> std::string { return split(v, o.claim.types), ""; }},
     {"--worker", "NAME", "who claims (default: HOST:PROCESS)", of(next, work),
      [](Options& o, std::string_view v, Time) -> std::string { return o.claim.worker = v, ""; }},
-    {"--lease", "SPAN", "how long it is reserved (default: the queue's, 60s at first)", of(next, work, extend),
-     [](Options& o, std::string_view v, Time) -> std::string {
-       o.claim.lease = parse_duration(v);
-       return o.claim.lease ? "" : no_duration(v);
-     }},
+    {"--lease", "SPAN", "how long it is reserved (default: the queue's, 60s at first)",
+     of(next, work, extend),
+     [](Options& o, std::string_view v, Time) -> std::
+                                                  string {
+                                                    o.claim.lease = parse_duration(v);
+                                                    return o.claim.lease ? "" : no_duration(v);
+                                                  }},
     {"--items", "N", "at most this many at once, 1 to 1000 (default: 1)", of(next),
      [](Options& o, std::string_view v, Time) {
        std::uint64_t count = 0;
@@ -222,8 +228,8 @@ constexpr auto option_rows = std::to_array<QueueOptionRow>({
 
     {"--result", "JSON", "what came of it", of(complete), take_text<&Options::result>},
     {"--error", "TEXT", "why", of(QueueCommand::fail), take_text<&Options::error>},
-    {"--retry-in", "SPAN", "the next attempt after this time instead of the growing pause", of(QueueCommand::fail),
-     take_duration<&Options::retry_in>},
+    {"--retry-in", "SPAN", "the next attempt after this time instead of the growing pause",
+     of(QueueCommand::fail), take_duration<&Options::retry_in>},
     {"--for-good", "", "no more attempts", of(QueueCommand::fail), take_switch<&Options::for_good>},
     {"--all", "", "every failed item instead of named ones", of(retry), take_switch<&Options::all>},
 
@@ -249,7 +255,8 @@ constexpr auto option_rows = std::to_array<QueueOptionRow>({
     {"--interval", "SPAN", "how often (default: 1s)", of(watch),
      [](Options& o, std::string_view v, Time) -> std::string {
        const auto duration = parse_duration(v);
-       if (!duration || *duration < 50ms) return "invalid time span " + in_quotes(v) + " for --interval: at least 50ms";
+       if (!duration || *duration < 50ms)
+         return "invalid time span " + in_quotes(v) + " for --interval: at least 50ms";
        return o.interval = *duration, "";
      }},
 
@@ -262,8 +269,8 @@ constexpr auto option_rows = std::to_array<QueueOptionRow>({
      }},
     {"--time-limit", "SPAN", "a command that runs longer is killed, and its attempt has failed", of(work),
      take_duration<&Options::time_limit>},
-    {"--retry-in", "SPAN", "the next attempt after exit code 75 comes after this time (default: 60s)", of(work),
-     take_duration<&Options::retry_in>},
+    {"--retry-in", "SPAN", "the next attempt after exit code 75 comes after this time (default: 60s)",
+     of(work), take_duration<&Options::retry_in>},
     {"--result", "", "keep what the command writes to stdout as the item's result", of(work),
      take_switch<&Options::take_result>},
     {"--until-empty", "", "end when there is nothing that can be claimed", of(work),
@@ -280,9 +287,10 @@ constexpr auto option_rows = std::to_array<QueueOptionRow>({
     {"--dry-run", "", "check everything, change nothing", of(import_items, migrate, repair),
      take_switch<&Options::dry_run>},
 
-    {"--json", "", "JSON instead of text", of(add, list, show, stats, watch, settings), take_switch<&Options::json>},
-    {"--durability", "LEVEL", "of what this command changes: commit, interval, none (default: the queue's)", writing,
-     take_durability},
+    {"--json", "", "JSON instead of text", of(add, list, show, stats, watch, settings),
+     take_switch<&Options::json>},
+    {"--durability", "LEVEL", "of what this command changes: commit, interval, none (default: the queue's)",
+     writing, take_durability},
     {"--queue", "URL", "the store (default: $FULMAR_QUEUE, else a file of yours)", everywhere & ~of(migrate),
      take_text<&Options::url>},
     {"--name", "NAME", "the queue in the store (default: default)", everywhere & ~of(queues),
@@ -304,8 +312,8 @@ std::string unknown_option(std::string_view word, QueueCommand command) {
   const std::string start = "unknown option " + in_quotes(word);
   const auto has_name = [&](const QueueOptionRow& row) { return row.name == word; };
   if (const auto row = std::ranges::find_if(option_rows, has_name); row != option_rows.end()) {
-    const auto other = std::ranges::find_if(command_rows,
-                                            [&](const auto& one) { return row->belongs_to(one.command); });
+    const auto other =
+        std::ranges::find_if(command_rows, [&](const auto& one) { return row->belongs_to(one.command); });
     return start + ": it belongs to fulmar queue " + std::string(other->name);
   }
   std::vector<std::string_view> names;
@@ -392,7 +400,8 @@ std::optional<QueueCommand> queue_command_of(std::string_view word) {
   return row == command_rows.end() ? std::nullopt : std::optional(row->command);
 }
 
-ParsedQueue parse_queue(std::span<const std::string_view> words, const QueueEnvironment& environment, Time now) {
+ParsedQueue parse_queue(std::span<const std::string_view> words, const QueueEnvironment& environment,
+                        Time now) {
   ParsedQueue parsed;
   const auto wrong = [&](std::string text) {
     parsed.error = std::move(text);
@@ -433,14 +442,16 @@ ParsedQueue parse_queue(std::span<const std::string_view> words, const QueueEnvi
       return parsed;
     }
     if (!row->value.empty() && i + 1 == words.size())
-      return wrong(std::string(word) + " needs a value: " + std::string(word) + " " + std::string(row->value));
+      return wrong(std::string(word) + " needs a value: " + std::string(word) + " " +
+                   std::string(row->value));
     if (auto text = row->take(options, row->value.empty() ? "" : words[++i], now); !text.empty())
       return wrong(std::move(text));
   }
   if (options.command == work && !options.arguments.empty())
     return wrong("unexpected " + in_quotes(options.arguments[0]) +
                  ": the command to run comes after --: fulmar queue work -- " + options.arguments[0]);
-  if (auto text = wrong_arguments(row_of(options.command), options); !text.empty()) return wrong(std::move(text));
+  if (auto text = wrong_arguments(row_of(options.command), options); !text.empty())
+    return wrong(std::move(text));
   if (auto text = contradiction(options); !text.empty()) return wrong(std::move(text));
   if (options.url.empty() && options.command != migrate) options.url = default_url(environment, options);
   if (options.url.empty() && options.command != migrate)
@@ -453,8 +464,8 @@ ParsedQueue parse_queue(std::span<const std::string_view> words, const QueueEnvi
 
 std::optional<Duration> parse_duration(std::string_view text) {
   static constexpr std::pair<std::string_view, double> units[] = {
-      {"us", 1},    {"ms", 1e3},      {"s", 1e6},      {"min", 60e6},
-      {"m", 60e6},  {"h", 3'600e6},   {"d", 86'400e6}, {"w", 604'800e6}};
+      {"us", 1},   {"ms", 1e3},    {"s", 1e6},      {"min", 60e6},
+      {"m", 60e6}, {"h", 3'600e6}, {"d", 86'400e6}, {"w", 604'800e6}};
   constexpr double us_max = 36'500 * 86'400e6;
   double us = 0;
   if (text.empty()) return std::nullopt;
@@ -465,7 +476,8 @@ std::optional<Duration> parse_duration(std::string_view text) {
     if (!value || text[0] == '.') return std::nullopt;
     text.remove_prefix(length);
     const auto word = text.substr(0, std::min(text.find_first_of("0123456789."), text.size()));
-    const auto unit = std::ranges::find(units, one_number ? "s" : word, &std::pair<std::string_view, double>::first);
+    const auto unit =
+        std::ranges::find(units, one_number ? "s" : word, &std::pair<std::string_view, double>::first);
     if (unit == std::end(units)) return std::nullopt;
     us += *value * unit->second;
     text.remove_prefix(word.size());
@@ -476,7 +488,8 @@ std::optional<Duration> parse_duration(std::string_view text) {
 
 std::string duration_text(Duration duration) {
   static constexpr std::pair<std::int64_t, std::string_view> units[] = {
-      {86'400'000'000, "d"}, {3'600'000'000, "h"}, {60'000'000, "m"}, {1'000'000, "s"}, {1'000, "ms"}, {1, "us"}};
+      {86'400'000'000, "d"}, {3'600'000'000, "h"}, {60'000'000, "m"},
+      {1'000'000, "s"},      {1'000, "ms"},        {1, "us"}};
   std::string text;
   auto rest = duration.count();
   for (const auto& [us, unit] : units) {
@@ -581,10 +594,12 @@ std::string change_setting(Settings& settings, std::string_view assignment) {
     std::vector<std::string_view> names;
     for (const auto& setting : all_settings) names.push_back(setting.name);
     const auto meant = near_miss(name, names);
-    return "unknown setting " + in_quotes(name) + (meant.empty() ? "" : ", did you mean " + in_quotes(meant) + "?");
+    return "unknown setting " + in_quotes(name) +
+           (meant.empty() ? "" : ", did you mean " + in_quotes(meant) + "?");
   }
   if (one->set(settings, value)) return {};
-  return "invalid value " + in_quotes(value) + " for " + std::string(name) + ": expected " + std::string(one->expects);
+  return "invalid value " + in_quotes(value) + " for " + std::string(name) + ": expected " +
+         std::string(one->expects);
 }
 
 // --- leases -----------------------------------------------------------------------------------------------------------

@@ -80,29 +80,29 @@ struct QueueCommandOptions {
   bool payload_lines = false;
   bool ids = false;
 
-  queue::ClaimRequest claim;                      // next, work; `types` also of list, export, purge, retry
-  std::optional<queue::Duration> wait;            // next
-  bool peek = false;                              // next
-  std::string result;                             // complete
+  queue::ClaimRequest claim;            // next, work; `types` also of list, export, purge, retry
+  std::optional<queue::Duration> wait;  // next
+  bool peek = false;                    // next
+  std::string result;                   // complete
   std::string error = "failed by 'fulmar queue fail'";  // fail
-  std::optional<queue::Duration> retry_in;        // fail, work
-  bool for_good = false;                          // fail
-  bool all = false;                               // retry
+  std::optional<queue::Duration> retry_in;              // fail, work
+  bool for_good = false;                                // fail
+  bool all = false;                                     // retry
 
-  std::vector<queue::Status> statuses;  // list, export, purge
-  std::optional<std::size_t> limit;     // list; unlimited = all
-  bool newest_first = false;            // list
-  bool blocked = false;                 // list
-  std::optional<queue::Time> before;    // purge
-  bool yes = false;                     // purge
+  std::vector<queue::Status> statuses;                 // list, export, purge
+  std::optional<std::size_t> limit;                    // list; unlimited = all
+  bool newest_first = false;                           // list
+  bool blocked = false;                                // list
+  std::optional<queue::Time> before;                   // purge
+  bool yes = false;                                    // purge
   queue::Duration interval = std::chrono::seconds(1);  // watch
   std::uint64_t count = 0;                             // watch, work; 0 = no end
 
-  std::vector<std::string> program;             // work
-  std::size_t jobs = 1;                         // work
-  std::optional<queue::Duration> time_limit;    // work
-  bool until_empty = false;                     // work
-  bool take_result = false;                     // work
+  std::vector<std::string> program;           // work
+  std::size_t jobs = 1;                       // work
+  std::optional<queue::Duration> time_limit;  // work
+  bool until_empty = false;                   // work
+  bool take_result = false;                   // work
 
   std::optional<queue::ItemFormat> format;  // import, export
   queue::OnConflict on_conflict = queue::OnConflict::refuse;
