@@ -245,6 +245,11 @@ Result<bool> YamlFile::replace(const Lock& lock, const FileVersion& before, std:
   return exchange(lock, before, text, sync_directory, before.size > 0, after);
 }
 
+void YamlFile::remove_leftovers(const Lock&) const {
+  FileReplacement::remove_leftovers(path_);
+  FileReplacement::remove_leftovers(backup_path_);
+}
+
 Result<void> YamlFile::restore(const Lock& lock, std::string_view text, FileVersion& after) const {
   const auto before = version();
   if (!before) return std::unexpected(before.error());

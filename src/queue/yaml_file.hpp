@@ -73,6 +73,8 @@ class YamlFile {
   Result<bool> replace(const Lock& lock, const FileVersion& before, std::string_view text,
                        bool sync_directory, FileVersion& after) const;
 
+  // Removes what processes left that died while they replaced it.
+  void remove_leftovers(const Lock& lock) const;
   // Replaces whatever is there, and leaves the backup as it is.
   Result<void> restore(const Lock& lock, std::string_view text, FileVersion& after) const;
 

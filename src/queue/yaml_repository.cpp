@@ -75,6 +75,7 @@ class YamlRepository final : public Repository {
     }
     auto lock = file_.lock(options_.lock_timeout);
     if (!lock) return std::unexpected(std::move(lock.error()));
+    if (!std::exchange(swept_, true)) file_.remove_leftovers(*lock);
     for (int attempt = 1;; ++attempt) {
       auto done = write(*lock, durability, body);
       if (!done) return std::unexpected(std::move(done.error()));
@@ -110,7 +111,6 @@ class YamlRepository final : public Repository {
   Result<void> make() {
     auto lock = file_.lock(options_.lock_timeout);
     if (!lock) return std::unexpected(std::move(lock.error()));
-    FileReplacement::remove_leftovers(file_.path());
     auto there = file_.version();
     if (!there) return std::unexpected(std::move(there.error()));
     if (there->exists) return {};
@@ -186,7 +186,8 @@ class YamlRepository final : public Repository {
   std::string default_queue_;
 
   std::timed_mutex writers_;  // held before the file's lock
-  RandomBits random_;         // of who holds writers_
+  RandomBits random_;         // of who holds writers_, and
+  bool swept_ = false;
 
   std::mutex cache_mutex_;
   Document cache_;
