@@ -167,7 +167,7 @@ in the end. FROM is not changed; stop its workers first.
      R"(yaml: a file that does not parse is set aside, and its backup takes its place. sqlite: a damaged file is set aside, and
 what is readable of it is carried over. A store that is sound is left as it is.
 )",
-     "  fulmar queue repair --queue yaml:tasks.yaml\n"},
+     "  fulmar queue repair yaml:tasks.yaml\n"},
 });
 
 std::string padded(std::string text, std::size_t width) {

@@ -331,7 +331,7 @@ int queue_migrate(const QueueCommandOptions& options) {
   if (copied.processing)
     Report(options.quiet)
         .warning(items(copied.processing) + " of " + shown_url(from_url) +
-                 " were being worked on; they are pending in the copy: stop the workers of the old store");
+                 ", being worked on, will be pending in the copy: stop the workers of the old store");
   return done_with(options, (tried ? "dry run, nothing changed: " : "") + items(copied.items) + " in " +
                                 count_of(copied.queues.size(), "queue", "queues") +
                                 " copied and found again in " + shown_url(to_url) + ": " +
