@@ -45,7 +45,8 @@ int run(Command command, const Parsed<Options>& parsed, int (*run_command)(const
 }
 
 int unknown(std::string_view word) {
-  constexpr auto names = std::to_array<std::string_view>({"pub", "sub", "telemetry", "spool", "queue", "help"});
+  constexpr auto names =
+      std::to_array<std::string_view>({"pub", "sub", "telemetry", "spool", "queue", "help"});
   const auto meant = near_miss(word, names);
   const std::string hint = meant.empty() ? "" : ", did you mean '" + std::string(meant) + "'?";
   Report::usage("", "unknown command '" + std::string(word) + "'" + hint);

@@ -78,7 +78,8 @@ std::string render_progress(const ReadProgress& p, std::size_t columns) {
   add_share(share, parts);
   parts.push_back({1, count_of(p.messages, "message", "messages")});
   if (p.elapsed.count() > 0)
-    parts.push_back({4, number_text(static_cast<double>(p.done_bytes) / 1e6 / p.elapsed.count(), 0) + " MB/s"});
+    parts.push_back(
+        {4, number_text(static_cast<double>(p.done_bytes) / 1e6 / p.elapsed.count(), 0) + " MB/s"});
   add_estimate(share, p.elapsed, parts);
   return fitted(std::move(parts), columns);
 }

@@ -36,7 +36,9 @@ Error no_lease(Queue& queue, const std::string& word, queue::Verb verb) {
             {}};
   }
   if (!parse_lease(word) && word.find(':') != std::string::npos)
-    return {Errc::invalid_item, "'" + word + "' is no lease: expected ID:TOKEN as 'fulmar queue next' prints it", {}};
+    return {Errc::invalid_item,
+            "'" + word + "' is no lease: expected ID:TOKEN as 'fulmar queue next' prints it",
+            {}};
   return item.error();
 }
 
@@ -83,25 +85,27 @@ int release(const QueueCommandOptions& options) {
                      [](Queue& queue, std::span<const LeaseKey> leases) -> Result<std::vector<Refusal>> {
                        std::vector<Refusal> refusals;
                        for (std::size_t i = 0; i < leases.size(); ++i)
-                         if (auto done = queue.release(leases[i]); !done) refusals.push_back({i, done.error()});
+                         if (auto done = queue.release(leases[i]); !done)
+                           refusals.push_back({i, done.error()});
                        return refusals;
                      });
 }
 
 int extend(const QueueCommandOptions& options) {
   Sheet sheet;
-  const int code = with_leases(options, queue::Verb::extend,
-                               [&](Queue& queue, std::span<const LeaseKey> leases) -> Result<std::vector<Refusal>> {
-                                 std::vector<Refusal> refusals;
-                                 for (std::size_t i = 0; i < leases.size(); ++i) {
-                                   const auto until = queue.extend(leases[i], options.claim.lease);
-                                   if (until)
-                                     sheet.line(queue::format_time(*until));
-                                   else
-                                     refusals.push_back({i, until.error()});
-                                 }
-                                 return refusals;
-                               });
+  const int code =
+      with_leases(options, queue::Verb::extend,
+                  [&](Queue& queue, std::span<const LeaseKey> leases) -> Result<std::vector<Refusal>> {
+                    std::vector<Refusal> refusals;
+                    for (std::size_t i = 0; i < leases.size(); ++i) {
+                      const auto until = queue.extend(leases[i], options.claim.lease);
+                      if (until)
+                        sheet.line(queue::format_time(*until));
+                      else
+                        refusals.push_back({i, until.error()});
+                    }
+                    return refusals;
+                  });
   return sheet.end(code);
 }
 
@@ -225,8 +229,8 @@ int run_queue(std::span<const std::string_view> words) {
     const char* value = std::getenv(std::string(name).c_str());
     return value ? std::optional<std::string>(value) : std::nullopt;
   };
-  const auto parsed = parse_queue(words, environment,
-                                  std::chrono::time_point_cast<queue::Duration>(std::chrono::system_clock::now()));
+  const auto parsed = parse_queue(
+      words, environment, std::chrono::time_point_cast<queue::Duration>(std::chrono::system_clock::now()));
   if (parsed.help) {
     Sheet sheet;
     sheet.text() = parsed.command ? queue_help(*parsed.command) : queue_help();

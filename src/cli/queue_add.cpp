@@ -86,7 +86,8 @@ Result<std::string> payload_from(const std::string& path) {
                                                " bytes: store it elsewhere and hand in where");
   }
   while (!payload.empty() && (payload.back() == '\n' || payload.back() == '\r')) payload.pop_back();
-  if (payload.empty()) return fail(Errc::invalid_item, "the payload in " + input.name() + " is empty: expected a JSON object");
+  if (payload.empty())
+    return fail(Errc::invalid_item, "the payload in " + input.name() + " is empty: expected a JSON object");
   return payload;
 }
 
@@ -111,12 +112,13 @@ int add_one(const QueueCommandOptions& options) {
   if (!submitted) return failed(submitted.error());
   Sheet sheet;
   if (options.json) {
-    sheet.line(boost::json::serialize(
-        boost::json::object{{"id", submitted->id}, {"created", submitted->created}}));
+    sheet.line(
+        boost::json::serialize(boost::json::object{{"id", submitted->id}, {"created", submitted->created}}));
   } else {
     sheet.line(submitted->id);
     if (!submitted->created)
-      Report(options.quiet).plain("not added: a live item has the unique key '" + item.unique_key + "' already");
+      Report(options.quiet)
+          .plain("not added: a live item has the unique key '" + item.unique_key + "' already");
   }
   return sheet.end(exit_success);
 }
@@ -196,7 +198,8 @@ Result<void> LineAdder::hand_in() {
   Result<void> done;
   if (submitted) {
     for (const auto& one : *submitted) added(one);
-  } else if (const auto code = submitted.error().code; code == Errc::invalid_item || code == Errc::already_exists ||
+  } else if (const auto code = submitted.error().code; code == Errc::invalid_item ||
+                                                       code == Errc::already_exists ||
                                                        code == Errc::not_found || code == Errc::queue_full) {
     done = hand_in_singly();  // to do what can be done, and to name the line of what cannot
   } else {
@@ -206,8 +209,7 @@ Result<void> LineAdder::hand_in() {
   numbers_.clear();
   bytes_ = 0;
   if (options_.ids && !sheet_.flush()) return fail(Errc::cancelled, "");
-  if (line_.enabled())
-    line_.show(CountProgress{.done = added_, .all = {}, .elapsed = Clock::now() - begin_});
+  if (line_.enabled()) line_.show(CountProgress{.done = added_, .all = {}, .elapsed = Clock::now() - begin_});
   return done;
 }
 
@@ -254,7 +256,8 @@ int LineAdder::run(Input& input) {
 
 int LineAdder::end(const Result<void>& done) {
   line_.clear();
-  if (!done && done.error().code == Errc::cancelled) return sheet_.end(exit_success);  // nobody reads the ids any more
+  if (!done && done.error().code == Errc::cancelled)
+    return sheet_.end(exit_success);  // nobody reads the ids any more
   if (bad_ > told_max) report_.warning(std::to_string(bad_ - told_max) + " more lines were no items");
   if (!options_.ids && !options_.quiet) {
     sheet_.line(count_of(added_, "item", "items") + " added" +

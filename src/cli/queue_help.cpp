@@ -107,7 +107,8 @@ stays as a dead letter. LEASE is what next printed as "lease".
 )"},
     {extend, "Prints until when the item is reserved now. LEASE is what next printed as \"lease\".\n",
      "  fulmar queue extend 0G2M1V5T0C3XA:5d0c1f2e3a4b5c6d --lease 10m\n"},
-    {release, "It is pending again at once, and no attempt is counted. LEASE is what next printed as \"lease\".\n",
+    {release,
+     "It is pending again at once, and no attempt is counted. LEASE is what next printed as \"lease\".\n",
      "  fulmar queue release 0G2M1V5T0C3XA:5d0c1f2e3a4b5c6d\n"},
     {cancel, "What is pending or processing. A worker that has it is told that its lease is lost.\n",
      "  fulmar queue cancel 0G2M1V5T0C3XA\n"},
@@ -117,11 +118,14 @@ stays as a dead letter. LEASE is what next printed as "lease".
 )"},
     {remove, "Not what is being worked on, nor what a live item waits for.\n",
      "  fulmar queue remove 0G2M1V5T0C3XA\n"},
-    {purge, "Without --yes it tells how many it would delete, and exits with 1. What a live item waits for stays.\n",
+    {purge,
+     "Without --yes it tells how many it would delete, and exits with 1. What a live item waits for stays.\n",
      R"(  fulmar queue purge --status completed --older-than 7d
   fulmar queue purge --status completed --older-than 7d --yes
 )"},
-    {pause, "Items are still handed in, and what is claimed is finished. It holds for all workers, and after a restart.\n",
+    {pause,
+     "Items are still handed in, and what is claimed is finished. It holds for all workers, and after a "
+     "restart.\n",
      "  fulmar queue pause\n"},
     {resume, "Ends pause.\n", "  fulmar queue resume\n"},
     {settings,
@@ -146,8 +150,8 @@ stays as a dead letter. LEASE is what next printed as "lease".
 )"},
     {import_items,
      R"(FILE is what export wrote, perhaps edited, or - for stdin. Ids, states and times stay as they are. All or nothing: an
-error names the line and the column. Older shapes are read, too: lists under tasks: or queue:, CRITICAL to LOW, in_progress,
-blockedBy, dependencies, task_id. Without --name items go to the queue that the file names.
+error names the line and the column. Older shapes are read, too: lists under tasks: or queue:, CRITICAL to LOW,
+in_progress, blockedBy, dependencies, task_id. Without --name items go to the queue that the file names.
 )",
      R"(  fulmar queue import queue.yaml --dry-run
   fulmar queue import queue.yaml --on-conflict replace
@@ -163,7 +167,7 @@ in the end. FROM is not changed; stop its workers first.
      R"(yaml: a file that does not parse is set aside, and its backup takes its place. sqlite: a damaged file is set aside, and
 what is readable of it is carried over. A store that is sound is left as it is.
 )",
-     "  fulmar queue repair --queue yaml:tasks.yaml\n"},
+     "  fulmar queue repair yaml:tasks.yaml\n"},
 });
 
 std::string padded(std::string text, std::size_t width) {
@@ -175,7 +179,8 @@ std::string option_lines(QueueCommand command) {
   std::string lines = "\nOptions:\n";
   for (const auto& row : queue_option_rows()) {
     if (!row.belongs_to(command)) continue;
-    const std::string name = "  " + std::string(row.name) + (row.value.empty() ? "" : " " + std::string(row.value));
+    const std::string name =
+        "  " + std::string(row.name) + (row.value.empty() ? "" : " " + std::string(row.value));
     lines += padded(name, 23) + (name.size() >= 23 ? "  " : "") + std::string(row.help) + "\n";
   }
   return lines;
@@ -191,8 +196,10 @@ Usage: fulmar queue <command> [options]
 Commands:
 )";
   for (const auto& row : queue_commands())
-    text += padded("  " + std::string(row.name) + (row.arguments.empty() ? "" : " " + std::string(row.arguments)), 29) +
-            std::string(row.purpose) + "\n";
+    text +=
+        padded("  " + std::string(row.name) + (row.arguments.empty() ? "" : " " + std::string(row.arguments)),
+               29) +
+        std::string(row.purpose) + "\n";
   text += R"(
   --help   this text; of a command: fulmar queue add --help
 )";

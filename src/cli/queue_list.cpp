@@ -70,17 +70,21 @@ class Watch {
                         .finished = stats.counts.completed + stats.counts.failed + stats.counts.cancelled};
     const auto seconds = std::chrono::duration<double>(sample.at - last_.at).count();
     // Retention removes finished items: then there is nothing to be said.
-    const bool known = last_.at != std::chrono::steady_clock::time_point{} && sample.finished >= last_.finished;
+    const bool known =
+        last_.at != std::chrono::steady_clock::time_point{} && sample.finished >= last_.finished;
     const std::string rate =
-        known ? number_text(static_cast<double>(sample.finished - last_.finished) / seconds, 1) + " finished/s" : "";
+        known
+            ? number_text(static_cast<double>(sample.finished - last_.finished) / seconds, 1) + " finished/s"
+            : "";
     last_ = sample;
     if (options_.json) return sheet_.line(stats_json(stats, queue_.name()));
     if (!screen) {
       const auto& c = stats.counts;
-      return sheet_.line(queue::format_time(now()) + " pending " + std::to_string(c.pending) + " processing " +
-                         std::to_string(c.processing) + " completed " + std::to_string(c.completed) + " failed " +
-                         std::to_string(c.failed) + " cancelled " + std::to_string(c.cancelled) +
-                         (stats.paused ? " paused" : "") + (rate.empty() ? "" : " " + rate));
+      return sheet_.line(queue::format_time(now()) + " pending " + std::to_string(c.pending) +
+                         " processing " + std::to_string(c.processing) + " completed " +
+                         std::to_string(c.completed) + " failed " + std::to_string(c.failed) + " cancelled " +
+                         std::to_string(c.cancelled) + (stats.paused ? " paused" : "") +
+                         (rate.empty() ? "" : " " + rate));
     }
     const auto size = window();
     auto lines = stats_sheet(stats, queue_.name());
@@ -112,7 +116,8 @@ int queue_list(const QueueCommandOptions& options) {
   const std::size_t limit = options.limit.value_or(100);
   std::size_t left = limit;
   queue::Page page{.newest_first = options.newest_first, .bodies = options.json};
-  std::vector<queue::Item> items;  // of the table, which has to know its columns first: those of the first page
+  std::vector<queue::Item>
+      items;  // of the table, which has to know its columns first: those of the first page
   bool head = true;
   do {
     page.items_max = std::min<std::size_t>(left, 1'000);

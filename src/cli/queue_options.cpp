@@ -43,7 +43,7 @@ constexpr auto command_rows = std::to_array<QueueCommandRow>({
     {export_items, "export", "", "write items to a file: YAML or JSON lines", 0, 0},
     {import_items, "import", "FILE", "read items from such a file", 1, 1},
     {migrate, "migrate", "FROM TO", "copy a queue into another store", 2, 2},
-    {repair, "repair", "", "get a damaged store going again", 0, 0},
+    {repair, "repair", "[URL]", "get a damaged store going again", 0, 1},
 });
 
 template <typename... Commands>
@@ -455,6 +455,11 @@ ParsedQueue parse_queue(std::span<const std::string_view> words, const QueueEnvi
   if (auto text = wrong_arguments(row_of(options.command), options); !text.empty())
     return wrong(std::move(text));
   if (auto text = contradiction(options); !text.empty()) return wrong(std::move(text));
+  if (options.command == repair && !options.arguments.empty()) {
+    if (!options.url.empty())
+      return wrong("the store is there twice: as --queue and as " + in_quotes(options.arguments[0]));
+    options.url = options.arguments[0];
+  }
   if (options.url.empty() && options.command != migrate) options.url = default_url(environment, options);
   if (options.url.empty() && options.command != migrate)
     return wrong("which queue? neither --queue nor FULMAR_QUEUE nor HOME is set: add --queue sqlite:PATH");

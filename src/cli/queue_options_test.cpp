@@ -26,8 +26,9 @@ ParsedQueue parse(const Words& words) { return parse_queue(words, home_only, now
 std::string error_of(const Words& words) { return parse(words).error; }
 
 TEST(QueueOptions, of_an_item_are_where_they_belong) {
-  const auto parsed = parse({"add", "--type", "resize", "{}", "--priority", "HIGH", "--in", "1h30m", "--unique-key", "k",
-                             "--depends-on", "A,B", "--depends-on", "C", "--max-retries", "7", "--queue", "yaml:q"});
+  const auto parsed =
+      parse({"add", "--type", "resize", "{}", "--priority", "HIGH", "--in", "1h30m", "--unique-key", "k",
+             "--depends-on", "A,B", "--depends-on", "C", "--max-retries", "7", "--queue", "yaml:q"});
   ASSERT_TRUE(parsed.options) << parsed.error;
   const auto& item = parsed.options->item;
   EXPECT_THAT(parsed.options->arguments, ElementsAre("{}"));
@@ -69,7 +70,8 @@ TEST(QueueOptions, find_the_queue_in_the_environment_or_in_the_home_folder) {
   EXPECT_EQ(url({{"FULMAR_QUEUE", "sqlite:q.db"}, {"HOME", "/home/me"}}), "sqlite:q.db");
   EXPECT_EQ(url({{"HOME", "/home/me"}}), "sqlite:/home/me/.local/share/fulmar/queue.db");
   EXPECT_EQ(url({{"XDG_DATA_HOME", "/data"}, {"HOME", "/home/me"}}), "sqlite:/data/fulmar/queue.db");
-  EXPECT_EQ(url({}), "which queue? neither --queue nor FULMAR_QUEUE nor HOME is set: add --queue sqlite:PATH");
+  EXPECT_EQ(url({}),
+            "which queue? neither --queue nor FULMAR_QUEUE nor HOME is set: add --queue sqlite:PATH");
 }
 
 TEST(QueueOptions, know_claim_as_another_name_of_next) {
@@ -80,18 +82,22 @@ TEST(QueueOptions, mistakes_are_named_with_what_is_possible) {
   EXPECT_THAT(error_of({}), StartsWith("no command given: add, work"));
   EXPECT_EQ(error_of({"ad"}), "unknown command 'ad', did you mean 'add'?");
   EXPECT_EQ(error_of({"add", "--prioity", "5"}), "unknown option '--prioity', did you mean '--priority'?");
-  EXPECT_EQ(error_of({"add", "--priority=5"}), "unknown option '--priority=5': the value is a word of its own: --priority 5");
+  EXPECT_EQ(error_of({"add", "--priority=5"}),
+            "unknown option '--priority=5': the value is a word of its own: --priority 5");
   EXPECT_EQ(error_of({"list", "--peek"}), "unknown option '--peek': it belongs to fulmar queue next");
   EXPECT_EQ(error_of({"add", "--priority"}), "--priority needs a value: --priority N");
   EXPECT_EQ(error_of({"add", "--priority", "urgent"}),
             "invalid priority 'urgent': expected a whole number, or critical, high, medium or low");
-  EXPECT_EQ(error_of({"add", "--in", "soon"}), "invalid time span 'soon': expected e.g. 30s, 250ms, 5m, 1h30m, 2d");
-  EXPECT_THAT(error_of({"add", "--at", "tomorrow"}), StartsWith("invalid time 'tomorrow': expected ISO 8601"));
+  EXPECT_EQ(error_of({"add", "--in", "soon"}),
+            "invalid time span 'soon': expected e.g. 30s, 250ms, 5m, 1h30m, 2d");
+  EXPECT_THAT(error_of({"add", "--at", "tomorrow"}),
+              StartsWith("invalid time 'tomorrow': expected ISO 8601"));
   EXPECT_EQ(error_of({"add", "{}", "{}"}), "too much: '{}'; it is fulmar queue add [JSON]");
   EXPECT_EQ(error_of({"complete"}), "something is missing: fulmar queue complete LEASE...");
   EXPECT_EQ(error_of({"list", "--status", "complet"}), "unknown status 'complet', did you mean 'completed'?");
-  EXPECT_EQ(error_of({"purge", "--status", "pending"}),
-            "--status pending of purge: only what is completed, failed or cancelled is purged; cancel it first");
+  EXPECT_EQ(
+      error_of({"purge", "--status", "pending"}),
+      "--status pending of purge: only what is completed, failed or cancelled is purged; cancel it first");
   EXPECT_EQ(error_of({"work"}), "no command given: fulmar queue work [options] -- COMMAND [ARG...]");
   EXPECT_EQ(error_of({"work", "./run"}),
             "unexpected './run': the command to run comes after --: fulmar queue work -- ./run");
@@ -109,7 +115,8 @@ TEST(QueueOptions, time_spans_are_read_and_written) {
   EXPECT_EQ(parse_duration("2d"), 48h);
   EXPECT_EQ(parse_duration("1w"), 168h);
   EXPECT_EQ(parse_duration("0"), 0s);
-  for (const auto* wrong : {"", "m", "-5m", "5x", "5m3", ".", "1..5s", "5 m", "inf", "nan", "1e9d", "99999999w"})
+  for (const auto* wrong :
+       {"", "m", "-5m", "5x", "5m3", ".", "1..5s", "5 m", "inf", "nan", "1e9d", "99999999w"})
     EXPECT_FALSE(parse_duration(wrong)) << wrong;
   EXPECT_EQ(duration_text(90min), "1h 30m");
   EXPECT_EQ(duration_text(250ms), "250ms");
@@ -118,8 +125,8 @@ TEST(QueueOptions, time_spans_are_read_and_written) {
 
 TEST(QueueOptions, settings_are_changed_by_name) {
   queue::Settings settings;
-  for (const auto* one : {"max_size=100", "lease=5m", "keep_completed=none", "keep_failed=7d", "durability=interval",
-                          "durable_claim=yes", "default_max_retries=9"})
+  for (const auto* one : {"max_size=100", "lease=5m", "keep_completed=none", "keep_failed=7d",
+                          "durability=interval", "durable_claim=yes", "default_max_retries=9"})
     EXPECT_EQ(change_setting(settings, one), "") << one;
   EXPECT_EQ(settings.max_size, 100u);
   EXPECT_EQ(settings.lease, 5min);
@@ -130,9 +137,11 @@ TEST(QueueOptions, settings_are_changed_by_name) {
   EXPECT_EQ(settings.default_max_retries, 9);
   EXPECT_EQ(change_setting(settings, "max_size=none"), "");
   EXPECT_EQ(settings.max_size, std::nullopt);
-  EXPECT_EQ(change_setting(settings, "lease"), "invalid setting 'lease': expected NAME=VALUE, e.g. lease=30s");
+  EXPECT_EQ(change_setting(settings, "lease"),
+            "invalid setting 'lease': expected NAME=VALUE, e.g. lease=30s");
   EXPECT_EQ(change_setting(settings, "leese=1"), "unknown setting 'leese', did you mean 'lease'?");
-  EXPECT_EQ(change_setting(settings, "lease=x"), "invalid value 'x' for lease: expected a time span, e.g. 30s");
+  EXPECT_EQ(change_setting(settings, "lease=x"),
+            "invalid value 'x' for lease: expected a time span, e.g. 30s");
 }
 
 TEST(QueueOptions, what_settings_print_they_also_take) {
@@ -152,7 +161,8 @@ TEST(QueueOptions, a_lease_is_an_id_and_a_token) {
   const queue::LeaseKey lease{.id = "odd:id", .token = 0x00ab'cdef'0123'4567};
   EXPECT_EQ(lease_text(lease), "odd:id:00abcdef01234567");
   EXPECT_EQ(parse_lease("odd:id:00abcdef01234567"), lease);
-  for (const auto* wrong : {"", "id", "id:", ":00abcdef01234567", "id:00abcdef0123456", "id:00abcdef0123456x"})
+  for (const auto* wrong :
+       {"", "id", "id:", ":00abcdef01234567", "id:00abcdef0123456", "id:00abcdef0123456x"})
     EXPECT_FALSE(parse_lease(wrong)) << wrong;
 }
 
@@ -187,7 +197,8 @@ TEST(QueueHelp, examples_are_accepted) {
   for (const auto& row : queue_commands()) {
     const auto text = queue_help(row.command);
     const auto begin = text.find("\nExamples:\n");
-    for (auto at = text.find("  fulmar queue ", begin); at < text.size(); at = text.find("  fulmar queue ", at + 1)) {
+    for (auto at = text.find("  fulmar queue ", begin); at < text.size();
+         at = text.find("  fulmar queue ", at + 1)) {
       if (text[at - 1] != '\n') continue;
       const auto line = text.substr(at + 15, text.find('\n', at) - at - 15);
       std::vector<std::string> words(1);

@@ -116,7 +116,8 @@ class Tail {
   }
   std::string end() const {
     std::string_view text = text_;
-    while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.remove_suffix(1);
+    while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' '))
+      text.remove_suffix(1);
     if (text.size() > bytes_max_) {
       text.remove_prefix(text.size() - bytes_max_);
       if (const auto line = text.find('\n'); line != std::string_view::npos) text.remove_prefix(line + 1);
@@ -180,7 +181,8 @@ Result<Descriptor> file_with(std::string_view content) {
     if (written < 0) return std::unexpected(system_error("cannot write the payload", errno));
     rest.remove_prefix(static_cast<std::size_t>(written));
   }
-  if (lseek(file.get(), 0, SEEK_SET) != 0) return std::unexpected(system_error("cannot write the payload", errno));
+  if (lseek(file.get(), 0, SEEK_SET) != 0)
+    return std::unexpected(system_error("cannot write the payload", errno));
   return file;
 }
 
@@ -271,9 +273,10 @@ Result<pid_t> ChildProcess::start(const ChildSpec& spec, Pipes& pipes) {
   tell_guard(guard_.descriptor(), -pid);
   while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }
-  return std::unexpected(system_error("cannot run '" + spec.path + "'" +
-                                          (code == ENOEXEC ? " (a script begins with a line like #!/bin/sh)" : ""),
-                                      code));
+  return std::unexpected(
+      system_error("cannot run '" + spec.path + "'" +
+                       (code == ENOEXEC ? " (a script begins with a line like #!/bin/sh)" : ""),
+                   code));
 }
 
 void ChildProcess::watch(const ChildSpec& spec, int process, Pipes& pipes, ChildEnd& end) {
@@ -305,9 +308,11 @@ void ChildProcess::watch(const ChildSpec& spec, int process, Pipes& pipes, Child
     }
     // Woken once a second besides: kill_group() of another thread may have set a term.
     auto wait = std::chrono::milliseconds(1'000);
-    if (until) wait = std::clamp(std::chrono::ceil<std::chrono::milliseconds>(*until - Clock::now()),
-                                 std::chrono::milliseconds(0), wait);
-    pollfd files[] = {{process, POLLIN, 0}, {pipes.error.read.get(), POLLIN, 0}, {pipes.output.read.get(), POLLIN, 0}};
+    if (until)
+      wait = std::clamp(std::chrono::ceil<std::chrono::milliseconds>(*until - Clock::now()),
+                        std::chrono::milliseconds(0), wait);
+    pollfd files[] = {
+        {process, POLLIN, 0}, {pipes.error.read.get(), POLLIN, 0}, {pipes.output.read.get(), POLLIN, 0}};
     const int ready = poll(files, 3, static_cast<int>(wait.count()));
     if (ready > 0 && files[1].revents) take(pipes.error.read, true);
     if (ready > 0 && files[2].revents) take(pipes.output.read, false);

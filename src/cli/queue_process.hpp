@@ -44,11 +44,11 @@ Result<std::string> find_program(const std::string& name);
 
 struct ChildSpec {
   std::string path;
-  const std::vector<std::string>& words;            // the first is its name
-  std::vector<std::string> environment;             // NAME=value; what is the worker's own comes first
-  std::string_view input;                           // stdin
-  std::size_t output_bytes_max = 0;                 // of stdout that is kept; 0 = it goes where the worker's goes
-  std::size_t error_bytes_max = 2'000;              // of the end of stderr that is kept; all of it goes to `on_stderr`
+  const std::vector<std::string>& words;  // the first is its name
+  std::vector<std::string> environment;   // NAME=value; what is the worker's own comes first
+  std::string_view input;                 // stdin
+  std::size_t output_bytes_max = 0;       // of stdout that is kept; 0 = it goes where the worker's goes
+  std::size_t error_bytes_max = 2'000;    // of the end of stderr that is kept; all of it goes to `on_stderr`
   std::optional<std::chrono::nanoseconds> time_limit{};
   std::function<void(std::string_view)> on_stderr{};
 };
@@ -80,7 +80,7 @@ class ChildProcess {
 
   const ProcessGuard& guard_;
   std::mutex mutex_;
-  pid_t pid_ = 0;  // 0 = does not run
+  pid_t pid_ = 0;           // 0 = does not run
   int pending_signal_ = 0;  // came before it ran
   std::optional<std::chrono::steady_clock::time_point> terminated_at_;
 };

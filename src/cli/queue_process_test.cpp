@@ -47,7 +47,10 @@ class ChildProcessTest : public testing::Test {
   Result<ChildEnd> run(const std::string& script, std::string_view input = "{}",
                        const std::function<void(ChildSpec&)>& change = {}) {
     const std::vector<std::string> words{"sh", "-c", script};
-    ChildSpec spec{.path = "/bin/sh", .words = words, .environment = {"FOLDER=" + directory_.path().string()}, .input = input};
+    ChildSpec spec{.path = "/bin/sh",
+                   .words = words,
+                   .environment = {"FOLDER=" + directory_.path().string()},
+                   .input = input};
     if (change) change(spec);
     return process_.run(spec);
   }
@@ -84,8 +87,8 @@ TEST_F(ChildProcessTest, leaves_the_last_whole_lines_of_stderr) {
 }
 
 TEST_F(ChildProcessTest, is_killed_with_all_it_started_when_its_time_is_over) {
-  const auto end = run("sleep 600 & echo $! >$FOLDER/pid; wait", "{}",
-                       [](ChildSpec& spec) { spec.time_limit = 200ms; });
+  const auto end =
+      run("sleep 600 & echo $! >$FOLDER/pid; wait", "{}", [](ChildSpec& spec) { spec.time_limit = 200ms; });
   ASSERT_TRUE(end);
   EXPECT_TRUE(end->out_of_time);
   EXPECT_EQ(end->signal, SIGTERM);
@@ -130,9 +133,12 @@ TEST_F(ChildProcessTest, does_not_outlive_a_worker_that_is_killed) {
     auto guard = ProcessGuard::start();
     ChildProcess process(*guard);
     const std::vector<std::string> words{
-        "sh", "-c", "sleep 600 & echo $! >$FOLDER/two; echo $$ >$FOLDER/one.tmp; mv $FOLDER/one.tmp $FOLDER/one; wait"};
-    const ChildSpec spec{
-        .path = "/bin/sh", .words = words, .environment = {"FOLDER=" + directory_.path().string()}, .input = "{}"};
+        "sh", "-c",
+        "sleep 600 & echo $! >$FOLDER/two; echo $$ >$FOLDER/one.tmp; mv $FOLDER/one.tmp $FOLDER/one; wait"};
+    const ChildSpec spec{.path = "/bin/sh",
+                         .words = words,
+                         .environment = {"FOLDER=" + directory_.path().string()},
+                         .input = "{}"};
     (void)process.run(spec);
     _exit(0);
   }
@@ -150,7 +156,8 @@ TEST_F(ChildProcessTest, does_not_outlive_a_worker_that_is_killed) {
 
 TEST(FindProgram, looks_through_the_path_and_says_what_is_wrong) {
   EXPECT_EQ(find_program("sh").value_or("").substr(0, 1), "/");
-  EXPECT_THAT(find_program("no-such-command-of-mine").error().message, HasSubstr("there is no such command in PATH"));
+  EXPECT_THAT(find_program("no-such-command-of-mine").error().message,
+              HasSubstr("there is no such command in PATH"));
   const test::TempDir directory;
   std::ofstream(directory / "plain") << "text\n";
   const auto plain = find_program(directory / "plain");

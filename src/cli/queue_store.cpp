@@ -12,8 +12,8 @@ Result<Queue> open_queue(const QueueCommandOptions& options, QueueUse use, const
   if (use == QueueUse::fill && options.url_is_default) {
     // A failure is told by open(), which names the file.
     std::error_code ignored;
-    std::filesystem::create_directories(
-        std::filesystem::path(url.substr(url.find(':') + 1)).parent_path(), ignored);
+    std::filesystem::create_directories(std::filesystem::path(url.substr(url.find(':') + 1)).parent_path(),
+                                        ignored);
   }
   const Report report(options.quiet);
   return Queue::open(url, {.name = options.name,
@@ -30,10 +30,15 @@ Result<Queue> open_queue(const QueueCommandOptions& options, QueueUse use, const
 }
 
 Result<Queue> open_queue(const QueueCommandOptions& options, QueueUse use) {
-  auto queue = open_queue(options, use, options.url);
-  if (!queue && queue.error().code == Errc::not_found && options.url_is_default)
-    queue.error().message += " (the default, since neither --queue nor FULMAR_QUEUE is set)";
-  return queue;
+  std::error_code ignored;
+  if (options.url_is_default && use != QueueUse::fill &&
+      !std::filesystem::exists(options.url.substr(options.url.find(':') + 1), ignored)) {
+    return fail(Errc::not_found,
+                "there is no " + options.url +
+                    " yet: 'fulmar queue add' makes it; another store is named by --queue or "
+                    "FULMAR_QUEUE");
+  }
+  return open_queue(options, use, options.url);
 }
 
 std::string shown_url(std::string_view url) {

@@ -34,7 +34,8 @@ std::string at(Time time, Time now) { return queue::format_time(time) + "  " + r
 
 // The state as people ask for it.
 std::string state_of(const Item& item, Time now) {
-  if (item.status == Status::pending && !item.waiting_for.empty()) return item.dependency_failed ? "blocked" : "waiting";
+  if (item.status == Status::pending && !item.waiting_for.empty())
+    return item.dependency_failed ? "blocked" : "waiting";
   if (item.status == Status::pending && item.scheduled_at && *item.scheduled_at > now) return "scheduled";
   return std::string(to_string(item.status));
 }
@@ -50,7 +51,8 @@ std::string note_of(const Item& item, Time now) {
     case Status::pending:
       if (!item.waiting_for.empty()) return "for " + joined(item.waiting_for);
       if (item.scheduled_at && *item.scheduled_at > now)
-        return relative(*item.scheduled_at, now) + (item.error_message.empty() ? "" : ", after: " + item.error_message);
+        return relative(*item.scheduled_at, now) +
+               (item.error_message.empty() ? "" : ", after: " + item.error_message);
       return item.error_message;
     case Status::processing: return item.lease_owner;
     case Status::failed: return item.error_message;
@@ -72,7 +74,8 @@ std::string cut(std::string text, std::size_t columns) {
 
 std::string printable(std::string_view text) {
   std::string result(text);
-  std::ranges::replace_if(result, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '.');
+  std::ranges::replace_if(
+      result, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '.');
   return result;
 }
 
@@ -86,8 +89,9 @@ std::string item_json(const Item& item) {
   while (text.ends_with('\n')) text.pop_back();
   if (!item.waiting_for.empty() && text.ends_with('}')) {
     text.pop_back();
-    text += ",\"waiting_for\":" + json::serialize(json::array(item.waiting_for.begin(), item.waiting_for.end())) +
-            ",\"dependency_failed\":" + (item.dependency_failed ? "true" : "false") + "}";
+    text +=
+        ",\"waiting_for\":" + json::serialize(json::array(item.waiting_for.begin(), item.waiting_for.end())) +
+        ",\"dependency_failed\":" + (item.dependency_failed ? "true" : "false") + "}";
   }
   return text;
 }
@@ -99,7 +103,7 @@ std::string lease_json(const queue::Lease& lease) {
 
 std::string stats_json(const queue::Stats& s, const std::string& queue) {
   const auto counts = [](const queue::Counts& c) {
-    return json::object{{"total", c.total()},         {"pending", c.pending}, {"processing", c.processing},
+    return json::object{{"total", c.total()},       {"pending", c.pending}, {"processing", c.processing},
                         {"completed", c.completed}, {"failed", c.failed},   {"cancelled", c.cancelled}};
   };
   const auto seconds = [](const std::optional<queue::Duration>& d) {
@@ -178,7 +182,8 @@ std::vector<std::string> item_sheet(const Item& item, Time now) {
   line("unique key", printable(item.unique_key));
   line("depends on", joined(item.depends_on));
   if (!item.waiting_for.empty())
-    line("waits for", joined(item.waiting_for) + (item.dependency_failed ? "; one of them has failed: retry that one" : ""));
+    line("waits for", joined(item.waiting_for) +
+                          (item.dependency_failed ? "; one of them has failed: retry that one" : ""));
   line("payload", printable(item.payload));
   if (item.metadata != "{}") line("metadata", printable(item.metadata));
   line("result", printable(item.result));
@@ -187,9 +192,10 @@ std::vector<std::string> item_sheet(const Item& item, Time now) {
 
 std::vector<std::string> stats_sheet(const queue::Stats& s, const std::string& queue) {
   std::vector<std::string> lines;
-  lines.push_back("queue " + queue + (s.paused ? ", paused: nothing is claimed until 'fulmar queue resume'" : "") +
-                  (s.max_size ? ", " + std::to_string(s.counts.live()) + " of at most " + std::to_string(*s.max_size) +
-                                    " live items"
+  lines.push_back("queue " + queue +
+                  (s.paused ? ", paused: nothing is claimed until 'fulmar queue resume'" : "") +
+                  (s.max_size ? ", " + std::to_string(s.counts.live()) + " of at most " +
+                                    std::to_string(*s.max_size) + " live items"
                               : ""));
   const auto claimable = s.counts.pending - std::min(s.counts.pending, s.scheduled + s.waiting);
   std::string pending = std::to_string(s.counts.pending);
@@ -211,22 +217,26 @@ std::vector<std::string> stats_sheet(const queue::Stats& s, const std::string& q
   line("failed", std::to_string(s.counts.failed));
   line("cancelled", std::to_string(s.counts.cancelled));
   if (s.claim_latency_p50)
-    line("claimed in", in_ms(*s.claim_latency_p50) + " (median), " + in_ms(s.claim_latency_p99.value_or(0us)) +
-                           " (p99), " + in_ms(s.claim_latency_max.value_or(0us)) + " at most");
+    line("claimed in", in_ms(*s.claim_latency_p50) + " (median), " +
+                           in_ms(s.claim_latency_p99.value_or(0us)) + " (p99), " +
+                           in_ms(s.claim_latency_max.value_or(0us)) + " at most");
   if (s.by_type.size() < 2) return lines;
   std::size_t width = 4;
-  for (const auto& [type, counts] : s.by_type) width = std::max(width, std::min<std::size_t>(type.size(), 30));
+  for (const auto& [type, counts] : s.by_type)
+    width = std::max(width, std::min<std::size_t>(type.size(), 30));
   const auto row = [&](std::string type, const std::array<std::string, 5>& cells) {
     type.resize(std::max(width, type.size()), ' ');
     std::string text = "  " + type;
-    for (const auto& cell : cells) text += std::string(12 - std::min<std::size_t>(cell.size(), 12), ' ') + cell;
+    for (const auto& cell : cells)
+      text += std::string(12 - std::min<std::size_t>(cell.size(), 12), ' ') + cell;
     lines.push_back(std::move(text));
   };
   lines.emplace_back();
   row("TYPE", {"PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"});
   for (const auto& [type, c] : s.by_type)
-    row(cut(printable(type), 30), {std::to_string(c.pending), std::to_string(c.processing),
-                                   std::to_string(c.completed), std::to_string(c.failed), std::to_string(c.cancelled)});
+    row(cut(printable(type), 30),
+        {std::to_string(c.pending), std::to_string(c.processing), std::to_string(c.completed),
+         std::to_string(c.failed), std::to_string(c.cancelled)});
   return lines;
 }
 

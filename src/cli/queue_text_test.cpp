@@ -47,7 +47,9 @@ TEST(QueueText, an_item_is_one_line_of_json) {
 
 TEST(QueueText, a_lease_comes_before_its_item) {
   const auto line = lease_json({.item = item(queue::Status::processing), .token = 17, .until = now});
-  EXPECT_THAT(line, StartsWith(R"({"lease":"0G2M1V5T0C3XA:0000000000000011","until":"2026-02-06T10:00:00.000000Z","id":)"));
+  EXPECT_THAT(
+      line,
+      StartsWith(R"({"lease":"0G2M1V5T0C3XA:0000000000000011","until":"2026-02-06T10:00:00.000000Z","id":)"));
   EXPECT_EQ(json::parse(line).at("status"), "processing");
 }
 
@@ -62,13 +64,15 @@ TEST(QueueText, the_table_tells_states_apart_that_have_one_name) {
   broken.retry_count = 3;
   broken.error_message = "exit code 1: no\x1b[31m such\nfile";
   const std::vector<queue::Item> items{item(queue::Status::pending), scheduled, waiting, blocked, broken};
-  EXPECT_THAT(item_table(items, now, 0),
-              ElementsAre("ID             TYPE    STATE       PRIO  TRIES  AGE",
-                          "0G2M1V5T0C3XA  resize  pending        5    0/3  1 h 30 min",
-                          "0G2M1V5T0C3XA  resize  scheduled      5    0/3  1 h 30 min    in 5 min",
-                          "0G2M1V5T0C3XA  resize  waiting        5    0/3  1 h 30 min    for A, B",
-                          "0G2M1V5T0C3XA  resize  blocked        5    0/3  1 h 30 min    for A, B",
-                          "0G2M1V5T0C3XA  resize  failed         5    3/3  1 h 30 min    exit code 1: no.[31m such.file"));
+  EXPECT_THAT(
+      item_table(items, now, 0),
+      ElementsAre(
+          "ID             TYPE    STATE       PRIO  TRIES  AGE",
+          "0G2M1V5T0C3XA  resize  pending        5    0/3  1 h 30 min",
+          "0G2M1V5T0C3XA  resize  scheduled      5    0/3  1 h 30 min    in 5 min",
+          "0G2M1V5T0C3XA  resize  waiting        5    0/3  1 h 30 min    for A, B",
+          "0G2M1V5T0C3XA  resize  blocked        5    0/3  1 h 30 min    for A, B",
+          "0G2M1V5T0C3XA  resize  failed         5    3/3  1 h 30 min    exit code 1: no.[31m such.file"));
   for (const auto& row : item_table(items, now, 60)) EXPECT_LE(row.size(), 60u);
 }
 
@@ -82,8 +86,11 @@ TEST(QueueText, statistics_tell_what_is_ready_and_what_is_not) {
   stats.max_size = 20;
   stats.by_type = {{"a", stats.counts}, {"b", {}}};
   const auto lines = stats_sheet(stats, "default");
-  EXPECT_EQ(lines[0], "queue default, paused: nothing is claimed until 'fulmar queue resume', 12 of at most 20 live items");
-  EXPECT_EQ(lines[1], "  pending     10 (6 ready, 3 scheduled, 1 waiting for others); the oldest ready for 1 min 5 s");
+  EXPECT_EQ(
+      lines[0],
+      "queue default, paused: nothing is claimed until 'fulmar queue resume', 12 of at most 20 live items");
+  EXPECT_EQ(lines[1],
+            "  pending     10 (6 ready, 3 scheduled, 1 waiting for others); the oldest ready for 1 min 5 s");
   EXPECT_EQ(lines[2], "  processing  2");
   EXPECT_EQ(lines.back(), "  b              0           0           0           0           0");
   const auto object = json::parse(stats_json(stats, "default")).as_object();

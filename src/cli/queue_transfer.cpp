@@ -1,4 +1,4 @@
-// export, import, migrate, purge: many items at once.
+// export, import, migrate, repair, purge: many items at once.
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include "cli/sheet.hpp"
 #include "queue/item_files.hpp"
 #include "queue/model.hpp"
+#include "queue/yaml_repository.hpp"
 
 namespace fulmar::cli {
 namespace {
@@ -96,7 +97,8 @@ Result<Batch> read_batch(const QueueCommandOptions& options, Counter& counter) {
       return valid;
     }
     auto& items = batch.of_queue[options.name.empty() ? item.queue : ""];
-    if (!text.max_retries_given) without_max_retries.emplace_back(options.name.empty() ? item.queue : "", items.size());
+    if (!text.max_retries_given)
+      without_max_retries.emplace_back(options.name.empty() ? item.queue : "", items.size());
     items.push_back(std::move(item));
     ++batch.items;
     counter.add(1);
@@ -131,7 +133,9 @@ std::string text_of(const queue::ImportReport& report) {
          (report.skipped ? ", " + std::to_string(report.skipped) + " skipped: they were there already" : "");
 }
 
-std::uint64_t sum_of(const queue::ImportReport& report) { return report.added + report.skipped + report.replaced; }
+std::uint64_t sum_of(const queue::ImportReport& report) {
+  return report.added + report.skipped + report.replaced;
+}
 
 Error count_error(std::uint64_t expected, std::uint64_t found) {
   return {Errc::io_error,
@@ -157,7 +161,8 @@ struct Copied {
   std::vector<std::string> queues;
 };
 
-Result<void> copy_queue(Queue& from, Queue& to, const QueueCommandOptions& options, Copied& copied, Counter& counter) {
+Result<void> copy_queue(Queue& from, Queue& to, const QueueCommandOptions& options, Copied& copied,
+                        Counter& counter) {
   const auto head = head_of(from);
   if (!head) return std::unexpected(head.error());
   if (auto done = to.set_settings(head->settings); !done) return done;
@@ -202,9 +207,9 @@ int queue_export(const QueueCommandOptions& options) {
   const auto named = options.output.empty() ? std::nullopt : queue::format_of(options.output);
   const auto format = options.format ? *options.format : named.value_or(queue::ItemFormat::yaml);
   // Where stdout is the terminal too, the two would write over each other.
-  Counter counter(!options.quiet && isatty(STDERR_FILENO) == 1 &&
-                      (!options.output.empty() || isatty(STDOUT_FILENO) != 1),
-                  how_many(*queue, filter));
+  Counter counter(
+      !options.quiet && isatty(STDERR_FILENO) == 1 && (!options.output.empty() || isatty(STDOUT_FILENO) != 1),
+      how_many(*queue, filter));
   const auto produce = [&](queue::ItemWriter& writer) -> Result<void> {
     const auto exported = queue->export_items(
         [&](const Item& item) {
@@ -256,7 +261,8 @@ int queue_import(const QueueCommandOptions& options) {
     sum = {};
     for (const auto& [name, all] : batch->of_queue) {
       auto imported = [&]() -> Result<void> {
-        if (name.empty() || name == own.name()) return import_chunks(own, all, options.on_conflict, sum, counter);
+        if (name.empty() || name == own.name())
+          return import_chunks(own, all, options.on_conflict, sum, counter);
         auto other = own.in(name);
         if (!other) return std::unexpected(other.error());
         return import_chunks(*other, all, options.on_conflict, sum, counter);
@@ -270,11 +276,12 @@ int queue_import(const QueueCommandOptions& options) {
   const bool tried = options.dry_run && !done && done.error().code == only_tried;
   if (!done && !tried) {
     auto error = done.error();
-    if (error.code == Errc::already_exists) error.message += "; --on-conflict skip or replace goes on, nothing was imported";
+    if (error.code == Errc::already_exists)
+      error.message += "; --on-conflict skip or replace goes on, nothing was imported";
     return failed(error);
   }
-  return done_with(options, (tried ? "dry run, nothing changed: " : "") + items(batch->items) + " read from " +
-                                options.arguments[0] + ": " + text_of(sum));
+  return done_with(options, (tried ? "dry run, nothing changed: " : "") + items(batch->items) +
+                                " read from " + options.arguments[0] + ": " + text_of(sum));
 }
 
 int queue_migrate(const QueueCommandOptions& options) {
@@ -322,17 +329,51 @@ int queue_migrate(const QueueCommandOptions& options) {
   const bool tried = options.dry_run && !done && done.error().code == only_tried;
   if (!done && !tried) return failed(done.error());
   if (copied.processing)
-    Report(options.quiet).warning(items(copied.processing) + " of " + shown_url(from_url) +
-                                  " were being worked on; they are pending in the copy: stop the workers of the old store");
+    Report(options.quiet)
+        .warning(items(copied.processing) + " of " + shown_url(from_url) +
+                 ", being worked on, will be pending in the copy: stop the workers of the old store");
   return done_with(options, (tried ? "dry run, nothing changed: " : "") + items(copied.items) + " in " +
-                                count_of(copied.queues.size(), "queue", "queues") + " copied and found again in " +
-                                shown_url(to_url) + ": " + text_of(copied.report));
+                                count_of(copied.queues.size(), "queue", "queues") +
+                                " copied and found again in " + shown_url(to_url) + ": " +
+                                text_of(copied.report));
+}
+
+int queue_repair(const QueueCommandOptions& options) {
+  if (options.url.starts_with("yaml:")) {
+    const auto repaired = queue::repair_yaml(options.url, options.lock_timeout);
+    if (!repaired) return failed(repaired.error());
+    if (repaired->was_sound)
+      return done_with(options, shown_url(options.url) + " is sound: " + items(repaired->items));
+    return done_with(
+        options,
+        (repaired->damage.empty() ? "" : repaired->damage + "\n") +
+            "restored from the backup: " + items(repaired->items) +
+            (repaired->set_aside.empty() ? "" : "; what was there is in " + repaired->set_aside.string()));
+  }
+  // These stores repair themselves when they are opened, and say so.
+  auto queue = open_queue(options, QueueUse::change);
+  if (!queue) return failed(queue.error());
+  std::uint64_t found = 0;
+  const auto names = queue->queues();
+  if (!names) return failed(names.error());
+  for (const auto& name : *names) {
+    auto one = queue->in(name);
+    if (!one) return failed(one.error());
+    const auto read = one->export_items([&](const Item&) -> Result<void> {
+      ++found;
+      return {};
+    });
+    if (!read) return failed(read.error());
+  }
+  return done_with(options, shown_url(options.url) + ": " + items(found) + " in " +
+                                count_of(names->size(), "queue", "queues") + ", all readable");
 }
 
 int queue_purge(const QueueCommandOptions& options) {
   auto queue = open_queue(options, options.yes ? QueueUse::change : QueueUse::look);
   if (!queue) return failed(queue.error());
-  queue::Filter filter{.statuses = options.statuses, .types = options.claim.types, .finished_before = options.before};
+  queue::Filter filter{
+      .statuses = options.statuses, .types = options.claim.types, .finished_before = options.before};
   if (filter.statuses.empty())
     filter.statuses = {queue::Status::completed, queue::Status::failed, queue::Status::cancelled};
   Counter counter(options);

@@ -22,8 +22,8 @@ using namespace std::chrono_literals;
 void print_event(const Report& report, const WorkPool::Event& event) {
   if (!event.item) return report.warning(printable(event.text));
   const auto& item = *event.item;
-  std::string line = item.id + "  " + printable(item.type) + "  attempt " + std::to_string(item.retry_count + 1) + "/" +
-                     std::to_string(item.max_retries) + "  ";
+  std::string line = item.id + "  " + printable(item.type) + "  attempt " +
+                     std::to_string(item.retry_count + 1) + "/" + std::to_string(item.max_retries) + "  ";
   switch (event.kind) {
     case WorkPool::Kind::completed: line += "completed"; break;
     case WorkPool::Kind::failed: line += "failed"; break;
@@ -37,7 +37,8 @@ void print_event(const Report& report, const WorkPool::Event& event) {
 }
 
 std::string summary(const WorkPool::Totals& totals) {
-  std::string text = std::to_string(totals.completed) + " completed, " + std::to_string(totals.failed) + " failed";
+  std::string text =
+      std::to_string(totals.completed) + " completed, " + std::to_string(totals.failed) + " failed";
   if (totals.given_back) text += ", " + std::to_string(totals.given_back) + " given back";
   if (totals.lost) text += ", " + std::to_string(totals.lost) + " lost";
   return text;
@@ -88,7 +89,9 @@ int queue_work(const QueueCommandOptions& options) {
       last_signal = *signal;
       if (++signals == 1) {
         pool.drain();
-        report.plain("no new items; waiting for the commands that run; Ctrl-C again kills them and gives their items back");
+        report.plain(
+            "no new items; waiting for the commands that run; Ctrl-C again kills them and gives their items "
+            "back");
       } else {
         pool.give_up();
         events.release_signals();  // the next one ends it here and now

@@ -53,9 +53,9 @@ class WorkPool {
     std::uint64_t given_back = 0;
   };
   struct Hooks {
-    std::function<void(const Event&)> event;        // on the pool's threads, one at a time
+    std::function<void(const Event&)> event;          // on the pool's threads, one at a time
     std::function<void(std::string_view)> on_stderr;  // what commands write there; one at a time
-    std::function<void()> ended;                    // once, when the last thread is about to end
+    std::function<void()> ended;                      // once, when the last thread is about to end
   };
 
   // `lease` is how long the queue's leases last; `program` is where options.program[0] was found.
@@ -82,7 +82,7 @@ class WorkPool {
     Hand(queue::Lease taken, const ProcessGuard& guard) : lease(std::move(taken)), process(guard) {}
     queue::Lease lease;
     ChildProcess process;
-    Clock::time_point ends;       // of the lease, at the latest
+    Clock::time_point ends;  // of the lease, at the latest
     Clock::time_point extend_at;
     bool lost = false;
     bool given_up = false;
@@ -94,7 +94,8 @@ class WorkPool {
   void work_on(queue::Lease lease, Clock::time_point asked_at);
   void settle(Hand& hand, const Result<ChildEnd>& end, Clock::duration took);
   void complete(Hand& hand, const ChildEnd& end, std::chrono::duration<double> took);
-  void fail(Hand& hand, const queue::Failure& failure, const std::string& text, std::chrono::duration<double> took);
+  void fail(Hand& hand, const queue::Failure& failure, const std::string& text,
+            std::chrono::duration<double> took);
   template <typename Verb>
   Result<void> until_lease_ends(Hand& hand, Verb&& verb);
   std::string result_of(const queue::Item& item, const ChildEnd& end);

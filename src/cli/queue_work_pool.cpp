@@ -18,8 +18,8 @@ using queue::Lease;
 
 namespace {
 
-constexpr auto claim_wait = 60s;         // then it asks again; woken before
-constexpr auto empty_wait = 200ms;       // with --until-empty, while other commands run
+constexpr auto claim_wait = 60s;    // then it asks again; woken before
+constexpr auto empty_wait = 200ms;  // with --until-empty, while other commands run
 constexpr auto trouble_pause_min = 100ms;
 constexpr auto trouble_pause_max = 5s;
 
@@ -27,9 +27,14 @@ constexpr auto trouble_pause_max = 5s;
 std::string valid_utf8(std::string text) {
   for (std::size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    const std::size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 && lead > 0xC1 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 && lead < 0xF5 ? 4 : 0;
+    const std::size_t length = lead < 0x80                      ? 1
+                               : lead >> 5 == 6 && lead > 0xC1  ? 2
+                               : lead >> 4 == 14                ? 3
+                               : lead >> 3 == 30 && lead < 0xF5 ? 4
+                                                                : 0;
     bool whole = length > 0 && i + length <= text.size();
-    for (std::size_t k = 1; whole && k < length; ++k) whole = (static_cast<unsigned char>(text[i + k]) & 0xC0) == 0x80;
+    for (std::size_t k = 1; whole && k < length; ++k)
+      whole = (static_cast<unsigned char>(text[i + k]) & 0xC0) == 0x80;
     // Overlong forms, surrogates and what is above U+10FFFF.
     if (whole && length > 2) {
       const auto second = static_cast<unsigned char>(text[i + 1]);
@@ -59,8 +64,8 @@ bool is_passing(Errc code) {
 
 }  // namespace
 
-WorkPool::WorkPool(const QueueCommandOptions& options, Queue& queue, const ProcessGuard& guard, std::string program,
-                   queue::Duration lease, Hooks hooks)
+WorkPool::WorkPool(const QueueCommandOptions& options, Queue& queue, const ProcessGuard& guard,
+                   std::string program, queue::Duration lease, Hooks hooks)
     : options_(options),
       queue_(queue),
       guard_(guard),
@@ -84,7 +89,9 @@ void WorkPool::start() {
 void WorkPool::drain() {
   auto expected = Stop::no;
   stop_.compare_exchange_strong(expected, Stop::drain);
-  { const std::lock_guard lock(mutex_); }  // a thread that is about to wait has seen it, or is woken
+  {
+    const std::lock_guard lock(mutex_);
+  }  // a thread that is about to wait has seen it, or is woken
   changed_.notify_all();
   queue_.interrupt();
 }
@@ -183,7 +190,8 @@ std::optional<Lease> WorkPool::claim(Clock::time_point& asked_at) {
       return std::nullopt;
     }
     asked_at = Clock::now();
-    const std::chrono::nanoseconds at_most = options_.until_empty ? std::chrono::nanoseconds(empty_wait) : claim_wait;
+    const std::chrono::nanoseconds at_most =
+        options_.until_empty ? std::chrono::nanoseconds(empty_wait) : claim_wait;
     leases = queue_.wait_claim(options_.claim, at_most);
     // It may have waited: the lease began after this call had begun, at the earliest when it returned, less its length.
     if (leases && !leases->empty()) {
@@ -269,7 +277,8 @@ void WorkPool::settle(Hand& hand, const Result<ChildEnd>& end, Clock::duration t
   }
   const auto& item = hand.lease.item;
   if (lost)
-    return tell(Kind::lost, &item, "the lease was lost: somebody else has the item; its command was killed", took);
+    return tell(Kind::lost, &item, "the lease was lost: somebody else has the item; its command was killed",
+                took);
   const bool finished = end && !end->signal && end->code == 0;
   if ((given_up && !finished) || !end) {
     const auto released = until_lease_ends(hand, [&] { return queue_.release(hand.lease.key()); });
@@ -281,7 +290,8 @@ void WorkPool::settle(Hand& hand, const Result<ChildEnd>& end, Clock::duration t
   const auto ended = what_ended(*end, options_);
   auto text = valid_utf8(ended + (end->error_end.empty() ? "" : ": " + end->error_end));
   queue::Failure failure{.lease = hand.lease.key(), .error = text, .retry_in = {}, .for_good = false};
-  if (!end->signal && !end->out_of_time && end->code == exit_retry_later) failure.retry_in = options_.retry_in.value_or(60s);
+  if (!end->signal && !end->out_of_time && end->code == exit_retry_later)
+    failure.retry_in = options_.retry_in.value_or(60s);
   if (!end->signal && !end->out_of_time && end->code == exit_never) failure.for_good = true;
   fail(hand, failure, text, took);
 }
@@ -289,8 +299,9 @@ void WorkPool::settle(Hand& hand, const Result<ChildEnd>& end, Clock::duration t
 std::string WorkPool::result_of(const Item& item, const ChildEnd& end) {
   if (!options_.take_result || end.output.empty()) return {};
   if (end.output_cut) {
-    tell(Kind::trouble, &item, "its result has more than " + std::to_string(queue::Limits::result_bytes) +
-                                   " bytes and is not kept");
+    tell(
+        Kind::trouble, &item,
+        "its result has more than " + std::to_string(queue::Limits::result_bytes) + " bytes and is not kept");
     return {};
   }
   if (queue::is_json(end.output)) return end.output;
@@ -303,7 +314,8 @@ std::string WorkPool::result_of(const Item& item, const ChildEnd& end) {
 // While the lease holds it is worth trying again; after that the item is somebody else's anyway.
 template <typename Verb>
 Result<void> WorkPool::until_lease_ends(Hand& hand, Verb&& verb) {
-  for (Clock::duration pause = trouble_pause_min;; pause = std::min<Clock::duration>(2 * pause, trouble_pause_max)) {
+  for (Clock::duration pause = trouble_pause_min;;
+       pause = std::min<Clock::duration>(2 * pause, trouble_pause_max)) {
     auto done = verb();
     if (done || !is_passing(done.error().code)) return done;
     {
@@ -311,7 +323,8 @@ Result<void> WorkPool::until_lease_ends(Hand& hand, Verb&& verb) {
       if (hand.lost || stop_.load(std::memory_order_relaxed) == Stop::give_up) return done;
     }
     trouble(done.error());
-    if (!pause_for(pause)) std::this_thread::sleep_for(trouble_pause_min);  // draining: this is what is waited for
+    if (!pause_for(pause))
+      std::this_thread::sleep_for(trouble_pause_min);  // draining: this is what is waited for
   }
 }
 
@@ -319,7 +332,8 @@ void WorkPool::complete(Hand& hand, const ChildEnd& end, std::chrono::duration<d
   const auto& item = hand.lease.item;
   const auto result = result_of(item, end);
   const auto done = until_lease_ends(hand, [&] { return queue_.complete(hand.lease.key(), result); });
-  tell(done ? Kind::completed : Kind::lost, &item, done ? "" : "done, but not taken: " + done.error().message, took);
+  tell(done ? Kind::completed : Kind::lost, &item, done ? "" : "done, but not taken: " + done.error().message,
+       took);
 }
 
 void WorkPool::fail(Hand& hand, const queue::Failure& failure, const std::string& text,

@@ -95,7 +95,8 @@ void print_table(const SpoolSurvey& survey, Sheet& sheet) {
   std::string waiting = "  waiting  " + messages(totals.waiting);
   if (totals.waiting) {
     waiting += ", " + size_text(totals.waiting_bytes) + "; the oldest for " +
-               age_text(std::chrono::milliseconds(now_ms() - *totals.oldest_ms)) + " (since " + time_text(at_ms(*totals.oldest_ms)) + ")";
+               age_text(std::chrono::milliseconds(now_ms() - *totals.oldest_ms)) + " (since " +
+               time_text(at_ms(*totals.oldest_ms)) + ")";
   }
   sheet.line(waiting);
   if (totals.findings) {
