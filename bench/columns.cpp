@@ -96,6 +96,18 @@ std::span<const Column> open_columns() {
   return columns;
 }
 
+std::span<const Column> caller_columns() {
+  static const std::array<Column, 6> columns{{
+      {"caller_ns_p50", "call p50 ns"},
+      {"caller_ns_p99", "p99 ns"},
+      {"caller_ns_p999", "p99.9 ns"},
+      {"caller_ns_max", "max ns"},
+      {"cores_busy", "cores busy", Better::neither},
+      {"calls", "calls", Better::neither},
+  }};
+  return columns;
+}
+
 std::span<const Column> record_rate_columns() {
   static const std::array<Column, 3> columns{{
       {"records_per_s", "M records/s", Better::more, 1e6},
