@@ -124,7 +124,7 @@ std::span<const Column> restart_columns() {
       {"messages_per_s", "messages/s", Better::more},
       {"peak_rss_bytes", "peak RSS MB", Better::less, 1e6},
       {"fill_per_s", "filled/s", Better::more},
-      {"disk_bytes", "disk MB", Better::less, 1e6},
+      {"disk_bytes", "disk MB", Better::neither, 1e6},
   }};
   return columns;
 }

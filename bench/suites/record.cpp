@@ -335,7 +335,7 @@ void callers(Bench& bench, Results& results, const Library& library) {
           Parameters parameters;
           parameters.set("scenario", "caller_rival")
               .set("state", state)
-              .set("calls", files ? 20'000 : 100'000)
+              .set("calls", files ? 5'000 : 50'000)
               .set("folder", folder.path().string());
           bench.run(row, {.name = kind.library}, parameters, 60s);
         }
