@@ -96,6 +96,18 @@ std::span<const Column> open_columns() {
   return columns;
 }
 
+std::span<const Column> caller_columns() {
+  static const std::array<Column, 6> columns{{
+      {"caller_ns_p50", "call p50 ns"},
+      {"caller_ns_p99", "p99 ns"},
+      {"caller_ns_p999", "p99.9 ns"},
+      {"caller_ns_max", "max ns"},
+      {"cores_busy", "cores busy", Better::neither},
+      {"calls", "calls", Better::neither},
+  }};
+  return columns;
+}
+
 std::span<const Column> record_rate_columns() {
   static const std::array<Column, 3> columns{{
       {"records_per_s", "M records/s", Better::more, 1e6},
@@ -112,7 +124,7 @@ std::span<const Column> restart_columns() {
       {"messages_per_s", "messages/s", Better::more},
       {"peak_rss_bytes", "peak RSS MB", Better::less, 1e6},
       {"fill_per_s", "filled/s", Better::more},
-      {"disk_bytes", "disk MB", Better::less, 1e6},
+      {"disk_bytes", "disk MB", Better::neither, 1e6},
   }};
   return columns;
 }

@@ -18,6 +18,7 @@ std::span<const Column> start_columns();
 std::span<const Column> ring_columns();
 std::span<const Column> store_columns();
 std::span<const Column> open_columns();
+std::span<const Column> caller_columns();
 std::span<const Column> record_rate_columns();
 std::span<const Column> restart_columns();
 

@@ -323,7 +323,7 @@ void record(Page& page, const AllRows& all) {
     page.picture(call[0] == 'p' ? "spool_publish" : "spool_record", chart, chart.panels.empty());
     for (const auto& [state, name] : disk_states) {
       page.table(fmt::format("{}, {}", call, name), all.rows("record", {{"call", call}, {"state", state}}),
-                 latency_columns());
+                 caller_columns());
     }
   }
   for (const char* call : {"publish()", "record()"}) {

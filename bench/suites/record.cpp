@@ -26,6 +26,7 @@
 #include "disk_stall.hpp"
 #include "fulmar/client.hpp"
 #include "fulmar/telemetry.hpp"
+#include "probes.hpp"
 #include "scratch_folder.hpp"
 #include "stores/store.hpp"
 #include "suite.hpp"
@@ -170,6 +171,7 @@ Result<ChildReport> caller_scenario(const Parameters& parameters) {
   std::vector<std::uint64_t> stamps(burst_calls + 1);
   std::uint64_t refused = 0, calls_in_stall = 0;
   const auto began = steady_clock::now();
+  const auto cpu_before = cpu_seconds();
   for (unsigned burst = 0; burst < bursts; ++burst) {
     if (state == "stalled") {
       std::this_thread::sleep_until(began + burst * stall_time / bursts);
@@ -187,6 +189,8 @@ Result<ChildReport> caller_scenario(const Parameters& parameters) {
     }
     if (DiskStall::lasts()) calls_in_stall += burst_calls;
   }
+  const auto cores_busy =
+      (cpu_seconds() - cpu_before) / std::chrono::duration<double>(steady_clock::now() - began).count();
   if (state == "stalled" &&
       (DiskStall::calls_held() == 0 || calls_in_stall < bursts * burst_calls * 9 / 10)) {
     return fail(Errc::io_error,
@@ -197,6 +201,7 @@ Result<ChildReport> caller_scenario(const Parameters& parameters) {
   add_percentiles(result.figures, "caller_ns_", histogram, clock);
   result.figures["calls"] = static_cast<double>(histogram.count());
   result.figures["refused"] = static_cast<double>(refused);
+  result.figures["cores_busy"] = cores_busy;
   result.distributions["caller"] = histogram.distribution(clock.ns(1));
   if (state != "full" && refused != 0) result.note = fmt::format("{} calls refused", refused);
   return result;
@@ -330,12 +335,12 @@ void callers(Bench& bench, Results& results, const Library& library) {
           Parameters parameters;
           parameters.set("scenario", "caller_rival")
               .set("state", state)
-              .set("calls", files ? 20'000 : 100'000)
+              .set("calls", files ? 5'000 : 50'000)
               .set("folder", folder.path().string());
           bench.run(row, {.name = kind.library}, parameters, 60s);
         }
       }
-      show(fmt::format("{} with a spool, {}", call, state), rows, latency_columns());
+      show(fmt::format("{} with a spool, {}", call, state), rows, caller_columns());
       std::ranges::move(rows, std::back_inserter(results.rows));
     }
   }

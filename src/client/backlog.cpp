@@ -59,6 +59,7 @@ Backlog::~Backlog() {
 
 void Backlog::poll(mqtt::Session& session) {
   session_ = &session;
+  room_ = true;
   spool_.poll([this](spool::Event& event) { std::visit([this](const auto& what) { on(what); }, event); });
   session_ = nullptr;
 }
@@ -89,7 +90,8 @@ void Backlog::release(std::byte* block) {
 bool Backlog::append(mqtt::RecordView record, bool sync) {
   const StoredMessageParts message(record, mqtt::Instant::clock::now(), WallClock::now());
   const auto promise = sync ? spool::Spool::Promise::synced : spool::Spool::Promise::written;
-  return spool_.append(message.parts, 0, ++last_token_, promise);
+  room_ = spool_.append(message.parts, 0, ++last_token_, promise);
+  return room_;
 }
 
 bool Backlog::put(mqtt::RecordView record, bool sync) {

@@ -73,6 +73,8 @@ class Backlog {
   bool put_shadow(mqtt::RecordView record);
   // Whether put() has a chance.
   bool takes() const { return opened_ && !failing_ && unstored_.empty(); }
+  // Whether it has since the last poll(): not while the disk is behind, and the spool wakes the owner when it has caught up.
+  bool has_room() const { return takes() && room_; }
   // Not known yet what the spool holds: nothing may pass it by.
   bool opening() const { return !opened_ && !failed_; }
   bool failing() const { return failed_ || failing_; }
@@ -162,6 +164,7 @@ class Backlog {
   bool opened_ = false;
   bool failed_ = false;   // could not be opened
   bool failing_ = false;  // the disk does not take what it is given
+  bool room_ = true;      // append() has not said no since the last poll()
   bool full_told_ = false;
   bool wanting_ = false;
   bool takes_again_ = false;  // something has changed since it took no more

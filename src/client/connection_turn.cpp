@@ -658,7 +658,7 @@ void Connection::on_timer() {
 // Whether a turn would take a message out of the outbox.
 bool Connection::could_take() const {
   // Diverted messages are looked for every spill_after while there is no link; a write-ahead one is waited for.
-  const bool could_store = backlog_ && diverting_ && backlog_->takes() &&
+  const bool could_store = backlog_ && diverting_ && backlog_->has_room() &&
                            (phase_ == Phase::up || config_.durability == Durability::write_ahead);
   return could_store ||
          (!diverting_ && phase_ == Phase::up && !goodbye_ && !writing_ && session_.publish_room() > 0);
