@@ -10,7 +10,7 @@
 // What cannot be an item is acknowledged, answered and logged; what the store cannot take now (it is full, or does not
 // answer) stays unacknowledged and is tried again until it can.
 // A message with a response topic (5.0) is answered: {"ok":true,"items":[{"id":"...","created":true}]} or
-// {"ok":false,"error":"invalid_item","message":"..."}.
+// {"ok":false,"error":"invalid item","message":"..."}.
 //
 // Thread-safety: every function from any thread. The store is used on threads of the gateway's own, so that handlers and
 // I/O threads never wait for it.

@@ -200,7 +200,7 @@ INSTANTIATE_TEST_SUITE_P(, QueueOverMqtt, testing::Values(ProtocolVersion::v5, P
                            return which.param == ProtocolVersion::v5 ? "v5" : "v3_1_1";
                          });
 
-TEST(QueueOverMqtt, answers_on_the_response_topic) {
+TEST(QueueGateways, answers_on_the_response_topic) {
   Broker broker;
   const TempDir directory;
   auto queue = Queue::open("sqlite:" + (directory / "jobs.db").string());
@@ -222,10 +222,10 @@ TEST(QueueOverMqtt, answers_on_the_response_topic) {
   answer = device.request("fulmar/queue/default/submit", as_bytes(R"({"payload":7})"), 10s);
   ASSERT_TRUE(*answer);
   EXPECT_THAT(std::string((**answer)->text()),
-              HasSubstr(R"({"ok":false,"error":"invalid_item","message":")"));
+              HasSubstr(R"({"ok":false,"error":"invalid item","message":")"));
 }
 
-TEST(QueueOverMqtt, says_which_option_cannot_be) {
+TEST(QueueGateways, says_which_option_cannot_be) {
   const TempDir directory;
   auto queue = Queue::open("sqlite:" + (directory / "jobs.db").string());
   ASSERT_TRUE(queue);
