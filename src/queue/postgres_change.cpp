@@ -42,16 +42,24 @@ const Statement lock_outdated{
     FULMAR_NOW("$1") " - CASE WHEN s.state = 4 THEN q.keep_completed_us ELSE q.keep_failed_us END"
     " ORDER BY completed_at LIMIT $2::int8) o JOIN fulmar_queue_item i ON i.id = o.id"
     " WHERE NOT " FULMAR_IS_NEEDED " LIMIT $2::int8 FOR UPDATE OF i SKIP LOCKED"};
-const Statement lock_beyond{
-    "SELECT i.id FROM fulmar_queue q CROSS JOIN LATERAL (SELECT count(*) - q.keep_finished_max AS surplus"
-    " FROM fulmar_queue_item WHERE queue = q.id AND state >= 4) c CROSS JOIN LATERAL (SELECT f.id FROM"
-    " (VALUES (4), (5), (6)) s (state) CROSS JOIN LATERAL (SELECT id, completed_at, ord FROM "
-    "fulmar_queue_item"
-    " WHERE queue = q.id AND state = s.state AND state >= 4 ORDER BY completed_at LIMIT least(c.surplus, "
-    "$1::int8)) f"
-    " ORDER BY f.completed_at, f.ord, f.id LIMIT least(c.surplus, $1::int8)) o"
-    " JOIN fulmar_queue_item i ON i.id = o.id"
-    " WHERE c.surplus > 0 AND NOT " FULMAR_IS_NEEDED " LIMIT $1::int8 FOR UPDATE OF i SKIP LOCKED"};
+#define FULMAR_TO_BE_COUNTED(n) \
+  "keep_finished_max IS NOT NULL AND " FULMAR_NOW(n) " NOT BETWEEN counted_at AND counted_at + 10000000"
+const Statement lock_beyond{"SELECT i.id FROM (SELECT * FROM fulmar_queue WHERE " FULMAR_TO_BE_COUNTED(
+    "$2") ") q"
+          " CROSS JOIN LATERAL (SELECT count(*) - q.keep_finished_max AS surplus"
+          " FROM fulmar_queue_item WHERE queue = q.id AND state >= 4) c CROSS JOIN LATERAL (SELECT f.id FROM"
+          " (VALUES (4), (5), (6)) s (state) CROSS JOIN LATERAL (SELECT id, completed_at, ord FROM "
+          "fulmar_queue_item"
+          " WHERE queue = q.id AND state = s.state AND state >= 4 ORDER BY completed_at LIMIT "
+          "least(c.surplus, "
+          "$1::int8)) f"
+          " ORDER BY f.completed_at, f.ord, f.id LIMIT least(c.surplus, $1::int8)) o"
+          " JOIN fulmar_queue_item i ON i.id = o.id"
+          " WHERE c.surplus > 0 AND NOT " FULMAR_IS_NEEDED " LIMIT $1::int8 FOR UPDATE OF i SKIP LOCKED"};
+
+const Statement remember_count{
+    "UPDATE fulmar_queue SET counted_at = " FULMAR_NOW("$1") " WHERE id = ANY(ARRAY(SELECT id FROM fulmar_queue WHERE "
+    FULMAR_TO_BE_COUNTED("$1") " FOR UPDATE SKIP LOCKED))"};
 
 std::vector<std::string> column(const Rows& rows, int column) {
   std::vector<std::string> texts;
@@ -239,12 +247,16 @@ Result<Upkeep> PostgresOperations::upkeep() {
   if (!removed) return std::unexpected(removed.error());
   done.removed = *removed;
   if (ids.size() < rows_of_upkeep) {
-    auto beyond = transaction_.execute(lock_beyond, Params().add(limit));
+    auto beyond = transaction_.execute(lock_beyond, Params().add(limit).add(transaction_.now()));
     if (!beyond) return std::unexpected(beyond.error());
     ids = column(*beyond, 0);
     removed = remove_locked(views(ids));
     if (!removed) return std::unexpected(removed.error());
     done.removed += *removed;
+    if (ids.empty()) {
+      auto remembered = transaction_.execute(remember_count, Params().add(transaction_.now()));
+      if (!remembered) return std::unexpected(remembered.error());
+    }
   }
   done.more = ids.size() >= rows_of_upkeep && *removed > 0;
   return done;

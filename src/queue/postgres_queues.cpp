@@ -24,17 +24,22 @@ const Statement insert_queue{
     " VALUES ($1::text, $2::int8, $3::int4, $4::int8, $5::int8, $6::int8, $7::int8, $8::int8, $9::int8, "
     "$10::int2,"
     " $11::int8, $12::bool) ON CONFLICT (name) DO NOTHING"};
-// Another bound: what room there is has to be counted.
+// Other bounds: what there is has to be counted.
 const Statement update_queue{
     "UPDATE fulmar_queue SET max_size = $2::int8, default_max_retries = $3::int4, lease_us = $4::int8,"
     " backoff_min_us = $5::int8, backoff_max_us = $6::int8, keep_completed_us = $7::int8, keep_failed_us = "
     "$8::int8,"
     " keep_finished_max = $9::int8, durability = $10::int2, sync_interval_us = $11::int8, durable_claim = "
     "$12::bool,"
-    " room = 0 WHERE name = $1::text"};
+    " room = 0, counted_at = 0 WHERE name = $1::text"};
 const Statement update_paused{"UPDATE fulmar_queue SET paused = $2::bool WHERE name = $1::text"};
+// By state, each of which has its index: what is finished is not read.
 const Statement select_room{
-    "SELECT max_size - (SELECT count(*) FROM fulmar_queue_item i WHERE i.queue = q.id AND i.state <= 3)"
+    "SELECT max_size"
+    " - (SELECT count(*) FROM fulmar_queue_item i WHERE i.queue = q.id AND i.state = 0)"
+    " - (SELECT count(*) FROM fulmar_queue_item i WHERE i.queue = q.id AND i.state = 1)"
+    " - (SELECT count(*) FROM fulmar_queue_item i WHERE i.queue = q.id AND i.state = 2)"
+    " - (SELECT count(*) FROM fulmar_queue_item i WHERE i.queue = q.id AND i.state = 3)"
     " FROM fulmar_queue q WHERE q.id = $1::int4"};
 const Statement update_room{"UPDATE fulmar_queue SET room = $2::int8 WHERE id = $1::int4"};
 

@@ -25,7 +25,8 @@ const Statement version_1[] = {
      " durability int2 NOT NULL,"
      " sync_interval_us int8 NOT NULL,"
      " durable_claim bool NOT NULL,"
-     " room int8 NOT NULL DEFAULT 0)",
+     " room int8 NOT NULL DEFAULT 0,"
+     " counted_at int8 NOT NULL DEFAULT 0)",
      false},
     {"CREATE TABLE fulmar_queue_item ("
      " id text COLLATE \"C\" PRIMARY KEY,"
@@ -62,6 +63,7 @@ const Statement version_1[] = {
      " (queue, type, priority DESC, ord, id) WHERE state = 0",
      false},
     {"CREATE INDEX fulmar_queue_item_due ON fulmar_queue_item (queue, scheduled_at) WHERE state = 1", false},
+    {"CREATE INDEX fulmar_queue_item_waiting ON fulmar_queue_item (queue) WHERE state = 2", false},
     {"CREATE INDEX fulmar_queue_item_lease ON fulmar_queue_item (queue, lease_until) WHERE state = 3", false},
     {"CREATE INDEX fulmar_queue_item_request ON fulmar_queue_item (request)"
      " WHERE state = 3 AND request IS NOT NULL",

@@ -15,6 +15,9 @@
 // `room`: how many live items may still come into a queue with max_size before they have to be counted again. Who adds
 // holds the queue's row and takes from it; nobody else writes it. It can be too small (what was finished since), never too
 // large. So a submission neither counts all items nor makes those who finish some write to one place.
+//
+// `counted_at`: when the finished items were counted last and were not too many; so that not every process counts them all
+// every second.
 
 #include <cstdint>
 #include <span>

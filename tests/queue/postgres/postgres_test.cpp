@@ -457,7 +457,7 @@ TEST_F(PostgresQueue, transactions_that_lock_each_other_out_are_tried_again) {
     });
     EXPECT_TRUE(done) << done.error().message;
   });
-  EXPECT_EQ(runs, 3);
+  EXPECT_GE(runs, 3);
   EXPECT_EQ(stats(*store_).counts.cancelled, 2u);
 }
 
