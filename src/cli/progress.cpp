@@ -85,18 +85,15 @@ std::string render_progress(const ReadProgress& p, std::size_t columns) {
 }
 
 std::string render_progress(const CountProgress& p, std::size_t columns) {
+  auto share = p.share;
+  if (p.all && *p.all > 0) share = static_cast<double>(p.done) / static_cast<double>(*p.all);
   std::vector<Part> parts;
-  const auto seconds = p.elapsed.count();
-  if (p.all && *p.all > 0) {
-    const double share = static_cast<double>(p.done) / static_cast<double>(*p.all);
-    add_share(share, parts);
-    parts.push_back({1, std::to_string(p.done) + " of " + count_of(*p.all, p.one, p.many)});
-    if (seconds > 0) parts.push_back({4, number_text(static_cast<double>(p.done) / seconds, 0) + "/s"});
-    add_estimate(share, p.elapsed, parts);
-  } else {
-    parts.push_back({1, count_of(p.done, p.one, p.many)});
-    if (seconds > 0) parts.push_back({4, number_text(static_cast<double>(p.done) / seconds, 0) + "/s"});
-  }
+  if (share) add_share(*share, parts);
+  parts.push_back(
+      {1, (p.all ? std::to_string(p.done) + " of " : "") + count_of(p.all.value_or(p.done), p.one, p.many)});
+  if (p.elapsed.count() > 0)
+    parts.push_back({4, number_text(static_cast<double>(p.done) / p.elapsed.count(), 0) + "/s"});
+  if (share) add_estimate(*share, p.elapsed, parts);
   return fitted(std::move(parts), columns);
 }
 

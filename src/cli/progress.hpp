@@ -46,12 +46,14 @@ std::string render_progress(const ReadProgress& progress, std::size_t columns);
 struct CountProgress {
   std::uint64_t done = 0;
   std::optional<std::uint64_t> all{};  // where it is known
+  std::optional<double> share{};       // of the input, 0..1, where only its size is known
   std::string_view one = "item";
   std::string_view many = "items";
   std::chrono::duration<double> elapsed{0};
 };
 
-// " 42%  [####......]  504 of 1200 items  400/s  ETA 00:03", or "504 items  400/s"; shortened in the same way.
+// " 42%  [####......]  504 of 1200 items  400/s  ETA 00:03", or without the number of all, or without
+// the share; shortened in the same way.
 std::string render_progress(const CountProgress& progress, std::size_t columns);
 
 // "1200 records: 1198 acknowledged, 2 lost (queue full 2); 12 batches; 3 bad lines skipped; 1.2 s"; `sent` says what

@@ -83,5 +83,16 @@ TEST(Summary, says_what_became_of_every_record) {
             "the end 3); 1 batch; 1 bad line skipped; 0.0 s");
 }
 
+TEST(CountedProgress, has_a_bar_where_the_end_is_known) {
+  using namespace std::chrono_literals;
+  EXPECT_EQ(render_progress(CountProgress{.done = 500, .all = 1'000, .elapsed = 10s}, 100),
+            " 50%  [#####.....]  500 of 1000 items  50/s  ETA 00:10");
+  EXPECT_EQ(render_progress(CountProgress{.done = 500, .share = 0.25, .elapsed = 10s}, 100),
+            " 25%  [##........]  500 items  50/s  ETA 00:30");
+  EXPECT_EQ(render_progress(CountProgress{.done = 1, .elapsed = 10s}, 100), "1 item  0/s");
+  EXPECT_EQ(render_progress(CountProgress{.done = 500, .all = 1'000, .elapsed = 10s}, 30),
+            " 50%  500 of 1000 items");
+}
+
 }  // namespace
 }  // namespace fulmar::cli

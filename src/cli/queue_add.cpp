@@ -30,6 +30,8 @@ using Clock = std::chrono::steady_clock;
 using queue::Limits;
 using queue::NewItem;
 
+constexpr auto frame = 200ms;  // of the progress line
+
 queue::Time now() { return std::chrono::time_point_cast<queue::Duration>(std::chrono::system_clock::now()); }
 
 // A file or stdin ("-"); closed in the end.
@@ -66,6 +68,14 @@ class Input {
     return poll(&file, 1, 0) > 0;
   }
   const std::string& name() const { return name_; }
+  // How much of a file has been read; of a pipe nothing is known.
+  std::optional<double> share() const {
+    struct stat status{};
+    const auto at = lseek(fd_, 0, SEEK_CUR);
+    if (fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size == 0 || at < 0)
+      return std::nullopt;
+    return static_cast<double>(at) / static_cast<double>(status.st_size);
+  }
 
  private:
   int fd_ = -1;
@@ -149,6 +159,7 @@ class LineAdder {
   Result<void> hand_in();
   Result<void> hand_in_singly();
   void added(const queue::Submitted& submitted);
+  void show_progress(const Input& input);
   int end(const Result<void>& done);
 
   const QueueCommandOptions& options_;
@@ -157,6 +168,7 @@ class LineAdder {
   ProgressLine line_;
   Sheet sheet_;
   const Clock::time_point begin_ = Clock::now();
+  Clock::time_point next_frame_ = begin_ + frame;
   std::vector<NewItem> batch_;
   std::vector<std::uint64_t> numbers_;  // of their lines
   std::size_t bytes_ = 0;
@@ -209,8 +221,14 @@ Result<void> LineAdder::hand_in() {
   numbers_.clear();
   bytes_ = 0;
   if (options_.ids && !sheet_.flush()) return fail(Errc::cancelled, "");
-  if (line_.enabled()) line_.show(CountProgress{.done = added_, .all = {}, .elapsed = Clock::now() - begin_});
   return done;
+}
+
+void LineAdder::show_progress(const Input& input) {
+  const auto now = Clock::now();
+  if (!line_.enabled() || now < next_frame_) return;
+  next_frame_ = now + frame;
+  line_.show(CountProgress{.done = added_, .all = {}, .share = input.share(), .elapsed = now - begin_});
 }
 
 Result<void> LineAdder::hand_in_singly() {
@@ -250,6 +268,7 @@ int LineAdder::run(Input& input) {
                                                    " bytes: no item is that large"));
     if (!more && !splitter.rest().empty()) take(splitter.rest());
     if (done && (!more || !input.has_more_at_once())) done = hand_in();
+    show_progress(input);
   }
   return end(done);
 }

@@ -1,5 +1,6 @@
 // fulmar queue, as people and scripts use it: what it prints, and how it ends.
 
+#include <SQLiteCpp/Database.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -380,6 +381,16 @@ TEST_F(QueueCommandTest, a_store_that_is_not_there_or_cannot_be_used_is_told) {
   ok({"add", "{}"});
   EXPECT_TRUE(fs::exists(directory_ / "data/fulmar/queue.db"));
   unsetenv("XDG_DATA_HOME");
+}
+
+TEST_F(QueueCommandTest, a_store_of_a_newer_version_is_left_alone) {
+  ok({"add", "{}"});
+  {
+    SQLite::Database database((directory_ / "queue.db").string(), SQLite::OPEN_READWRITE);
+    database.exec("PRAGMA user_version = 999");
+  }
+  expect_error({"add", "{}"}, 18, AllOf(HasSubstr("queue.db"), HasSubstr("newer"), HasSubstr("999")));
+  expect_error({"next"}, 18, HasSubstr("newer"));
 }
 
 // --- work -------------------------------------------------------------------------------------------------------------
