@@ -177,7 +177,8 @@ class Reader {
       const auto end = text.find('\n');
       auto line = text.substr(0, end);
       text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-      if (line.ends_with('\r')) line.remove_suffix(1);
+      while (line.ends_with('\r')) line.remove_suffix(1);
+      if (line.contains('\r')) break;  // an end of a line too
       summary_.head.comment.append(line) += '\n';
     }
     if (summary_.head.comment.find('#') == std::string::npos) summary_.head.comment.clear();
