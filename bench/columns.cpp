@@ -82,4 +82,39 @@ std::span<const Column> ring_columns() {
   return columns;
 }
 
+std::span<const Column> store_columns() {
+  static const std::array<Column, 1> columns{{{"entries_per_s", "M entries/s", Better::more, 1e6}}};
+  return columns;
+}
+
+std::span<const Column> open_columns() {
+  static const std::array<Column, 3> columns{{
+      {"open_ms", "open ms"},
+      {"rss_bytes", "RSS kB more", Better::less, 1000},
+      {"waiting_bytes", "waiting MB", Better::neither, 1e6},
+  }};
+  return columns;
+}
+
+std::span<const Column> record_rate_columns() {
+  static const std::array<Column, 3> columns{{
+      {"records_per_s", "M records/s", Better::more, 1e6},
+      {"records_per_batch", "records a batch", Better::neither},
+      {"records", "records", Better::neither},
+  }};
+  return columns;
+}
+
+std::span<const Column> restart_columns() {
+  static const std::array<Column, 6> columns{{
+      {"first_publish_ms", "first PUBLISH ms"},
+      {"acknowledged_s", "all acknowledged s"},
+      {"messages_per_s", "messages/s", Better::more},
+      {"peak_rss_bytes", "peak RSS MB", Better::less, 1e6},
+      {"fill_per_s", "filled/s", Better::more},
+      {"disk_bytes", "disk MB", Better::less, 1e6},
+  }};
+  return columns;
+}
+
 }  // namespace fulmar::bench

@@ -27,7 +27,8 @@ std::vector<Row> AllRows::rows(std::string_view suite_name, const Labels& labels
 }
 
 bool is_rival(const Row& row) {
-  return row.library != ours && row.library != "eventfd" && row.library != "empty call";
+  return row.library != ours && row.library != "eventfd" && row.library != "empty call" &&
+         row.library != "bare file";
 }
 
 // The rival with the best median, or nullptr.
@@ -80,6 +81,22 @@ class Judge {
     if (times > 0) wanted += fmt::format(" or {:g} × the best rival", times);
     add(std::move(what), wanted, std::isnan(value) ? "" : short_number(value) + "/s",
         rival_text(rows, column, value), value >= least || ahead);
+  }
+
+  // At least `least`, or that share of the bare file loop beside it.
+  void at_least_or_share(std::string what, std::string_view suite, const Labels& labels, const char* figure,
+                         double least, double share) {
+    const auto rows = rows_.rows(suite, labels);
+    const Column column{figure, "", Better::more};
+    const double value = worst(rows, column, &Row::median);
+    const auto bare = std::ranges::find(rows, "bare file", &Row::library);
+    const double bare_value = bare == rows.end() ? not_measured : bare->median(figure);
+    auto measured = std::isnan(value) ? "" : short_number(value) + "/s";
+    if (!measured.empty() && !std::isnan(bare_value)) {
+      measured += fmt::format(", {:.0f} % of a bare loop's", value / bare_value * 100);
+    }
+    add(std::move(what), fmt::format("≥ {}/s or {:.0f} % of a bare loop's", short_number(least), share * 100),
+        std::move(measured), rival_text(rows, column, value), value >= least || value >= share * bare_value);
   }
 
   // At most `most`, the worst of our rows; `take` is Row::median or Row::max.
@@ -204,6 +221,39 @@ std::vector<Goal> goals(std::span<const Results> suites) {
     judge.at_most(fmt::format("start(), p99, server {}", state), "start", {{"state", state}}, "start_us_p99",
                   100, microseconds_text);
   }
+  for (const char* call : {"publish()", "record()"}) {
+    for (const auto& [state, name] : disk_states) {
+      const Labels labels{{"call", call}, {"state", state}, {"time", ""}};
+      judge.at_most(fmt::format("{} with a spool, p50, {}", call, name), "record", labels, median, 60,
+                    duration_text);
+      judge.at_most(fmt::format("{} with a spool, p99.9, {}", call, name), "record", labels, tail, 1'000,
+                    duration_text);
+    }
+  }
+  judge.at_least("record() by one producer into acknowledged batches", "record",
+                 {{"rate", "record()"}, {"state", "up"}}, "records_per_s", 2e6);
+  judge.at_least("record() by one producer to disk, server down", "record",
+                 {{"rate", "record()"}, {"state", "down"}}, "records_per_s", 0.2e6);
+  judge.at_least("publish() by one producer to disk, server down", "record",
+                 {{"rate", "publish()"}, {"state", "down"}}, "records_per_s", 1.5e6);
+  for (const char* files : {"recycled", "growing"}) {
+    judge.at_least_or_share(fmt::format("spool, append, each batch of 256 synced, files {}", files), "spool",
+                            {{"what", "append"}, {"sync", "batch"}, {"batch", "256"}, {"files", files}},
+                            "entries_per_s", 1e6, 0.9);
+  }
+  judge.at_least("spool, drain", "spool", {{"what", "drain"}, {"sync", "none"}, {"batch", "4096"}},
+                 "entries_per_s", 10e6);
+  judge.at_most("spool, open with 1 GiB that waits", "spool", {{"what", "open"}}, "open_ms", 20,
+                milliseconds_text);
+  judge.at_most("spool, memory to open 1 GiB that waits", "spool", {{"what", "open"}}, "rss_bytes", 2e6,
+                bytes_text);
+  judge.at_most("restart, first PUBLISH", "restart", {{"what", "waiting"}}, "first_publish_ms", 1'000,
+                milliseconds_text);
+  judge.at_most("restart, peak memory", "restart", {{"what", "waiting"}}, "peak_rss_bytes", 64e6, bytes_text);
+  judge.at_most("restart, a day of telemetry acknowledged", "restart", {{"what", "day"}}, "acknowledged_s",
+                10, [](double s) { return duration_text(s * 1e9); });
+  judge.at_most("restart, peak memory for a day of telemetry", "restart", {{"what", "day"}}, "peak_rss_bytes",
+                64e6, bytes_text);
   judge.at_most("a 128-byte item between threads, 1 producer", "ring", {{"producers", "1"}}, "ns_per_item",
                 20, duration_text);
   judge.at_most("a 128-byte item between threads, 4 producers", "ring", {{"producers", "4"}}, "ns_per_item",

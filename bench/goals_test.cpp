@@ -34,6 +34,27 @@ TEST(Goals, are_met_by_the_figure_or_by_ten_times_the_best_rival) {
   EXPECT_EQ(goal_of(goals_with(3e6, 1e6), "QoS 1, window 1000").rival, "theirs: x 3");
 }
 
+std::vector<Goal> append_goals_with(double rate, double bare_rate) {
+  const auto row = [](const char* library, double value) {
+    return Row{.library = library,
+               .version = "1",
+               .labels = {{"what", "append"}, {"sync", "batch"}, {"batch", "256"}, {"files", "recycled"}},
+               .figures = {{"entries_per_s", {value}}}};
+  };
+  const std::vector<Results> suites{
+      {.suite = "spool", .rows = {row("fulmar", rate), row("bare file", bare_rate)}}};
+  return goals(suites);
+}
+
+TEST(Goals, of_the_disk_log_are_met_by_the_figure_or_by_a_share_of_what_the_disk_leaves) {
+  const char* append = "spool, append, each batch of 256 synced, files recycled";
+  EXPECT_TRUE(goal_of(append_goals_with(1.1e6, 2e6), append).met);
+  EXPECT_TRUE(goal_of(append_goals_with(0.46e6, 0.5e6), append).met);
+  EXPECT_FALSE(goal_of(append_goals_with(0.44e6, 0.5e6), append).met);
+  EXPECT_EQ(goal_of(append_goals_with(0.46e6, 0.5e6), append).measured, "460 k/s, 92 % of a bare loop's");
+  EXPECT_EQ(goal_of(append_goals_with(0.46e6, 0.5e6), append).rival, "") << "a bare loop is no rival";
+}
+
 TEST(Goals, of_zero_allow_nothing) {
   EXPECT_TRUE(goal_of(goals_with(1, 1, 0), "allocations a message published, worst case").met);
   EXPECT_FALSE(goal_of(goals_with(1, 1, 0.03), "allocations a message published, worst case").met);
