@@ -135,7 +135,7 @@ class Queue {
   void interrupt();  // wait_claim() of other threads returns `cancelled`, once each, if they wait now
 
  private:
-  friend class Worker;
+  friend class Worker;  // shares what a Queue shares
   class Impl;
   explicit Queue(std::shared_ptr<Impl> impl);
   std::shared_ptr<Impl> impl_;

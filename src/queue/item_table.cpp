@@ -356,7 +356,7 @@ std::uint64_t TableOperations::expire(std::string_view queue, Time now) {
   for (auto& [id, item] : table_.items) {
     if (item.item.status != Status::processing || (!queue.empty() && item.item.queue != queue)) continue;
     if (item.item.lease_until && *item.item.lease_until > now) continue;
-    end_attempt(item, lease_expired_message, now);
+    end_attempt(item, lease_expired_message, now, Duration(0));
     ++expired;
   }
   return expired;

@@ -2,6 +2,8 @@
 
 #include <time.h>
 
+#include "queue/sqlite_repository.hpp"
+
 namespace fulmar::queue {
 namespace {
 
@@ -25,8 +27,16 @@ const Clock& system_clock() {
   return clock;
 }
 
-Result<std::unique_ptr<Repository>> open_repository(std::string_view url,
-                                                    const RepositoryOptions& /*options*/) {
+Result<std::unique_ptr<Repository>> open_repository(std::string_view url, const RepositoryOptions& options) {
+  // scheme:PATH, and scheme:///PATH as in other URLs.
+  const auto path_after = [&](std::string_view scheme) -> std::optional<std::string> {
+    if (!url.starts_with(scheme)) return std::nullopt;
+    auto path = url.substr(scheme.size());
+    if (path.starts_with("//")) path.remove_prefix(2);
+    if (path.empty()) return std::nullopt;
+    return std::string(path);
+  };
+  if (const auto path = path_after("sqlite:")) return SqliteRepository::open(*path, options);
   return fail(Errc::invalid_url,
               "queue URL \"" + std::string(url) +
                   "\": it has to begin with sqlite:, yaml: or postgresql://, as in sqlite:jobs.db");

@@ -17,7 +17,8 @@
 //   5. What is eligible is claimed by priority, highest first, then in the order of submission; imported items stand by
 //      their created_at.
 //   6. Before claim() looks it puts back what expired: leases, with an attempt counted and the error "lease expired",
-//      and those of dead processes where the store can tell, with "worker died". Until it was put back, a lease holds.
+//      and those of dead processes where the store can tell, with "worker died". They are claimable at
+//      once. Until it was put back, a lease holds.
 //   7. When the transaction that made work claimable is over, those who wait() on that queue are woken, in all processes.
 //   8. Times come from the clock given, or, where the store has many machines and none was given, from the store's.
 
@@ -182,9 +183,10 @@ struct RepositoryOptions {
   bool create = true;      // the store, when it is missing; else not_found
   bool read_only = false;  // writes fail
   std::chrono::milliseconds lock_timeout{
-      10'000};                   // how long to wait for another process; the error names the holder
-  const Clock* clock = nullptr;  // must outlive the repository; null = the store's own choice
-  std::uint64_t seed = 0;        // for jitter, tokens and ids; 0 = from the kernel
+      10'000};  // how long to wait for another process; the error names the holder
+  std::chrono::milliseconds sync_interval{50};  // for Durability::interval
+  const Clock* clock = nullptr;                 // must outlive the repository; null = the store's own choice
+  std::uint64_t seed = 0;                       // for jitter, tokens and ids; 0 = from the kernel
   bool set_damaged_aside =
       true;  // sqlite: carry over what is readable of a damaged file, else error `damaged`
   bool allow_network_file_system = false;
