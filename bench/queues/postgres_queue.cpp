@@ -166,7 +166,6 @@ fs::path programs() {
 }
 
 Result<Server> start(const fs::path& folder, Safety) {
-  if (auto given = give_to_server_user(folder); !given) return std::unexpected(given.error());
   auto sockets = make_socket_directory();
   if (!sockets) return std::unexpected(sockets.error());
   const auto data = (folder / "data").string();
@@ -194,7 +193,7 @@ Result<Server> start(const fs::path& folder, Safety) {
 }
 
 Result<void> run(const std::string& address, const char* sql) {
-  const Connection connection(PQconnectdb(address.c_str()));
+  const Connection connection(PQconnectdb((address + "&options=-cclient_min_messages%3Dwarning").c_str()));
   const Answer answer(PQexec(connection.get(), sql));
   if (PQresultStatus(answer.get()) == PGRES_COMMAND_OK) return {};
   return fail(Errc::io_error, fmt::format("PostgreSQL: {}", PQerrorMessage(connection.get())));

@@ -85,6 +85,7 @@ Result<void> give_to_server_user(const fs::path& directory) {
 }
 
 Result<void> run_program(const Server::Command& command) {
+  if (auto given = give_to_server_user(command.directory); !given) return given;
   const pid_t pid = spawn(command);
   int status = -1;
   if (pid > 0) ::waitpid(pid, &status, 0);
@@ -97,6 +98,7 @@ Result<Server> Server::start(const Command& command, std::string address, fs::pa
   Server server(std::move(address));
   server.socket_directory_ = std::move(socket_directory);
   server.end_signal_ = command.end_signal;
+  if (auto given = give_to_server_user(command.directory); !given) return std::unexpected(given.error());
   server.pid_ = spawn(command);
   const auto until = steady_clock::now() + 20s;
   while (server.pid_ > 0 && steady_clock::now() < until) {

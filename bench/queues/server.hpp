@@ -21,7 +21,7 @@ class Server {
   struct Command {
     std::vector<std::string> words;   // the program's path first
     std::filesystem::path output;     // stdout and stderr
-    std::filesystem::path directory;  // to run in; it is the server's own
+    std::filesystem::path directory;  // to run in; becomes the server's own
     int end_signal = 15;
   };
   // Nothing runs; there is only an address.

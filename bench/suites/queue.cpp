@@ -149,25 +149,20 @@ class Runner {
   void measure(const Case& one, const QueueKind& kind, Row& row) {
     if (kind.renew == nullptr) {
       const ScratchFolder folder(bench_.options.output);
-      const auto server = started(kind, one.safety, folder);
+      const auto server = kind.start(folder.path(), one.safety);
       if (!server) return failed(row, server.error());
       return run_child_on(one, server->address(), row);
     }
     auto found = standing_.find(kind.library);
     if (found == standing_.end()) {
       auto folder = std::make_unique<ScratchFolder>(bench_.options.output);
-      auto server = started(kind, one.safety, *folder);
+      auto server = kind.start(folder->path(), one.safety);
       if (!server) return failed(row, server.error());
       found = standing_.emplace(kind.library, Standing{std::move(folder), std::move(*server)}).first;
     }
     const auto address = kind.renew(found->second.server);
     if (!address) return failed(row, address.error());
     run_child_on(one, *address, row);
-  }
-
-  static Result<Server> started(const QueueKind& kind, Safety safety, const ScratchFolder& folder) {
-    if (auto given = give_to_server_user(folder.path()); !given) return std::unexpected(given.error());
-    return kind.start(folder.path(), safety);
   }
 
   void run_child_on(const Case& one, const std::string& address, Row& row) {
