@@ -129,4 +129,48 @@ std::span<const Column> restart_columns() {
   return columns;
 }
 
+std::span<const Column> queue_rate_columns() {
+  static const std::array<Column, 6> columns{{
+      {"enqueue_per_s", "enqueue/s", Better::more},
+      {"finish_per_s", "claim + complete/s", Better::more},
+      {"enqueue_us_p50", "enqueue p50 us"},
+      {"enqueue_us_p99", "p99 us"},
+      {"finish_us_p50", "claim + complete p50 us"},
+      {"finish_us_p99", "p99 us"},
+  }};
+  return columns;
+}
+
+std::span<const Column> queue_cycle_columns() {
+  static const std::array<Column, 5> columns{{
+      {"cycles_per_s", "cycles/s", Better::more},
+      {"slowest_per_s", "slowest process", Better::more},
+      {"slowest_share", "of its fair share", Better::more},
+      {"cycle_ms_p99", "worst p99 ms"},
+      {"cycle_ms_max", "max ms"},
+  }};
+  return columns;
+}
+
+std::span<const Column> queue_wake_columns() {
+  static const std::array<Column, 5> columns{{
+      {"wake_us_p50", "put to hand p50 us"},
+      {"wake_us_p99", "p99 us"},
+      {"wake_us_max", "max us"},
+      {"after_put_us_p50", "after put returned p50 us"},
+      {"rounds", "rounds", Better::neither},
+  }};
+  return columns;
+}
+
+std::span<const Column> queue_death_columns() {
+  static const std::array<Column, 4> columns{{
+      {"death_us_p50", "p50 ms", Better::less, 1000},
+      {"death_us_p99", "p99 ms", Better::less, 1000},
+      {"death_us_max", "max ms", Better::less, 1000},
+      {"rounds", "deaths", Better::neither},
+  }};
+  return columns;
+}
+
 }  // namespace fulmar::bench

@@ -14,8 +14,9 @@
 namespace fulmar::bench {
 namespace {
 
-constexpr std::array<std::string_view, 10> suite_names{"publish", "receive", "latency", "reconnect", "memory",
-                                                       "start",   "record",  "spool",   "restart",   "ring"};
+constexpr std::array<std::string_view, 11> suite_names{"publish", "receive", "latency", "reconnect",
+                                                       "memory",  "start",   "record",  "spool",
+                                                       "restart", "queue",   "ring"};
 
 // --- charts
 
@@ -376,6 +377,101 @@ void restart(Page& page, const AllRows& all) {
              restart_columns());
 }
 
+struct QueueCase {
+  const char* what;
+  const char* safety;
+  const char* payload;
+  const char* depth;
+  const char* scheduled;
+  const char* batch;
+  const char* title;
+};
+
+constexpr std::array<QueueCase, 20> queue_cases{{
+    {"one", "synced", "128", "1000", "0", "1", "synced, one by one"},
+    {"one", "synced", "128", "1000", "0", "256", "synced, 256 in one go"},
+    {"one", "synced", "1024", "1000", "0", "1", "synced, one by one, 1 kB"},
+    {"one", "synced", "1024", "1000", "0", "256", "synced, 256 in one go, 1 kB"},
+    {"one", "not synced", "128", "1000", "0", "1", "not synced, one by one"},
+    {"one", "not synced", "1024", "1000", "0", "1", "not synced, one by one, 1 kB"},
+    {"one", "not synced", "128", "1000", "0", "256", "not synced, 256 in one go"},
+    {"one", "not synced", "128", "100000", "0", "1", "not synced, 100,000 items wait"},
+    {"one", "not synced", "128", "1000000", "0", "1", "not synced, 1,000,000 items wait"},
+    {"one", "not synced", "128", "1000", "100000", "1", "not synced, 1,000 wait behind 100,000 scheduled"},
+    {"one", "not synced", "128", "1000000", "100000", "1",
+     "not synced, 1,000,000 wait behind 100,000 scheduled"},
+    {"many", "synced", "128", "1000", "0", "1", "eight processes, synced"},
+    {"many", "synced", "1024", "1000", "0", "1", "eight processes, synced, 1 kB"},
+    {"many", "not synced", "128", "1000", "0", "1", "eight processes, not synced"},
+    {"many", "not synced", "128", "1000", "0", "8", "eight processes, not synced, 8 in one go"},
+    {"many", "not synced", "1024", "1000", "0", "1", "eight processes, not synced, 1 kB"},
+    {"wake", "not synced", "128", "0", "0", "1", "not synced"},
+    {"wake", "synced", "128", "0", "0", "1", "synced"},
+    {"death", "not synced", "128", "0", "0", "1", "from a worker's kill -9 to its item in other hands"},
+    {"yaml", "synced", "128", "100", "0", "1", "YAML, 100 items"},
+}};
+
+std::vector<Row> queue_rows(const AllRows& all, const QueueCase& one) {
+  return all.rows("queue", {{"what", one.what},
+                            {"safety", one.safety},
+                            {"payload_bytes", one.payload},
+                            {"depth", one.depth},
+                            {"scheduled", one.scheduled},
+                            {"batch", one.batch}});
+}
+
+void queue(Page& page, const AllRows& all) {
+  if (all.suite("queue") == nullptr) return;
+  page.heading("The work queue");
+  page.paragraph(
+      "Items of 128 bytes where nothing else is said; 1,000 wait, so that nobody finds it empty. Synced: put "
+      "and "
+      "complete return when it is on the medium; not synced: it survives the end of any process. A bare file "
+      "is a "
+      "page written and synced: what the disk leaves to anybody. `fulmar postgresql` is our queue in "
+      "PostgreSQL.");
+  BarChart rates{
+      .title = "Items through a work queue", .axis = "items a second: longer is better", .groups = {}};
+  PercentileChart cycles{.title = "Eight processes: put, claim and complete",
+                         .note = "Time of a cycle over percentile, all processes together.",
+                         .panels = {}};
+  PercentileChart waking{.title = "From put to another process's hands",
+                         .note = "Time over percentile; the other process waits, asleep.",
+                         .panels = {}};
+  for (const auto& one : queue_cases) {
+    const std::string_view what = one.what;
+    const auto rows = queue_rows(all, one);
+    if (rows.empty() || one.payload != std::string_view("128")) continue;
+    if (what == "one" && one.scheduled == std::string_view("0")) {
+      rates.groups.push_back(
+          {fmt::format("enqueue, {}", one.title), bars(rows, "enqueue_per_s", short_number)});
+      rates.groups.push_back(
+          {fmt::format("claim + complete, {}", one.title), bars(rows, "finish_per_s", short_number)});
+    } else if (what == "many") {
+      rates.groups.push_back(
+          {fmt::format("cycles, {}", one.title), bars(rows, "cycles_per_s", short_number)});
+    }
+    auto* chart = what == "many" ? &cycles : what == "wake" ? &waking : nullptr;
+    if (chart == nullptr) continue;
+    chart->panels.push_back({one.title, {}});
+    for (const auto& row : rows) chart->panels.back().curves.push_back({row.library, row.distribution});
+  }
+  page.picture("queue", rates, rates.groups.empty());
+  page.picture("queue_cycles", cycles, cycles.panels.empty());
+  page.picture("queue_wake", waking, waking.panels.empty());
+  for (const auto& one : queue_cases) {
+    const std::string_view what = one.what;
+    const auto columns = what == "many"    ? queue_cycle_columns()
+                         : what == "wake"  ? queue_wake_columns()
+                         : what == "death" ? queue_death_columns()
+                                           : queue_rate_columns();
+    const auto title = what == "one"    ? fmt::format("One process, {}", one.title)
+                       : what == "wake" ? fmt::format("From put to another process's hands, {}", one.title)
+                                        : std::string(one.title);
+    page.table(title, queue_rows(all, one), columns);
+  }
+}
+
 void ring(Page& page, const AllRows& all) {
   if (all.suite("ring") == nullptr) return;
   page.heading("Handing messages between threads");
@@ -450,6 +546,7 @@ Result<void> write_report(const std::filesystem::path& figures_folder, const std
   record(page, all);
   spool(page, all);
   restart(page, all);
+  queue(page, all);
   ring(page, all);
   return page.finish();
 }
