@@ -141,7 +141,7 @@ TEST_F(SqliteFaults, kill_9_at_every_system_call_leaves_the_old_or_the_new_state
     }
   }
   std::printf("%zu kills\n", kills);
-  EXPECT_GE(kills, 5 * depth);
+  EXPECT_GE(kills, 3 * depth);  // some of the calls are made only once or twice
   settle(ledger());
 }
 
