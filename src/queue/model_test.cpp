@@ -189,5 +189,22 @@ TEST(QueueModel, cuts_an_error_message_at_a_whole_character) {
   EXPECT_EQ(cut_error("short"), "short");
 }
 
+TEST(Words, time_spans_are_read_and_written) {
+  EXPECT_EQ(parse_duration("90"), 90s);
+  EXPECT_EQ(parse_duration("1.5"), 1500ms);
+  EXPECT_EQ(parse_duration("250ms"), 250ms);
+  EXPECT_EQ(parse_duration("1h30m"), 90min);
+  EXPECT_EQ(parse_duration("1.5h"), 90min);
+  EXPECT_EQ(parse_duration("2d"), 48h);
+  EXPECT_EQ(parse_duration("1w"), 168h);
+  EXPECT_EQ(parse_duration("0"), 0s);
+  for (const auto* wrong :
+       {"", "m", "-5m", "5x", "5m3", ".", "1..5s", "5 m", "inf", "nan", "1e9d", "99999999w"})
+    EXPECT_FALSE(parse_duration(wrong)) << wrong;
+  EXPECT_EQ(duration_text(90min), "1h 30m");
+  EXPECT_EQ(duration_text(250ms), "250ms");
+  EXPECT_EQ(duration_text(0s), "0s");
+}
+
 }  // namespace
 }  // namespace fulmar::queue
