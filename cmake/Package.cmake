@@ -4,7 +4,7 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-set(FULMAR_LIBRARY_ROOMS base outbox mqtt net spool client telemetry)
+set(FULMAR_LIBRARY_ROOMS base outbox mqtt net spool client telemetry queue)
 add_library(fulmar_library STATIC)  # `fulmar` is the command line
 add_library(fulmar::fulmar ALIAS fulmar_library)
 foreach(room IN LISTS FULMAR_LIBRARY_ROOMS)

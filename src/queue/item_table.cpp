@@ -376,6 +376,8 @@ Result<Claimed> TableOperations::claim(std::string_view queue, const ClaimReques
       }
       claimed.leases.push_back({with_derived(item->item), item->token, *item->item.lease_until});
     }
+    std::ranges::stable_sort(claimed.leases, std::greater<>{},
+                             [](const Lease& lease) { return lease.item.priority; });
     if (!claimed.leases.empty()) return claimed;
   }
   const Duration lease = request.lease.value_or(settings_of(queue).lease);

@@ -445,6 +445,8 @@ Result<void> SqliteRepository::read(Body body) {
       reader_->connection.execute("PRAGMA temp_store=MEMORY");
     }
     reader_->begin.run();
+    // Only now a moment is chosen, and it is known whether there are changes since the last one.
+    reader_->connection.number("SELECT count(*) FROM meta");
   } catch (const SqliteFailure& failure) {
     reader_.reset();
     return std::unexpected(to_error(failure, path_));
