@@ -109,16 +109,19 @@ Result<std::unique_ptr<WorkQueue>> connect(const std::string& address, Safety, b
   return std::make_unique<Beanstalkd>(std::move(*socket));
 }
 
+std::string version() {
+  return first_line_of(program(), "-v").substr(std::string_view("beanstalkd ").size());
+}
+
 }  // namespace
 
 QueueKind beanstalkd_queue() {
-  QueueKind kind{.library = "beanstalkd", .start = start, .connect = connect, .notices_death = true};
-  if (program().empty()) {
-    kind.missing = "not installed: apt-get install beanstalkd";
-  } else {
-    kind.version = first_line_of(program(), "-v").substr(std::string_view("beanstalkd ").size());
-  }
-  return kind;
+  return {.library = "beanstalkd",
+          .missing = program().empty() ? "not installed: apt-get install beanstalkd" : "",
+          .version = version,
+          .start = start,
+          .connect = connect,
+          .notices_death = true};
 }
 
 }  // namespace fulmar::bench

@@ -85,20 +85,18 @@ Result<std::unique_ptr<WorkQueue>> connect(const std::string& address, Safety sa
   return std::make_unique<Own>(std::move(*queue));
 }
 
+std::string version() { return FULMAR_VERSION; }
+
 }  // namespace
 
 QueueKind own_queue() {
-  return {.library = "fulmar",
-          .version = FULMAR_VERSION,
-          .start = start,
-          .connect = connect,
-          .notices_death = true};
+  return {.library = "fulmar", .version = version, .start = start, .connect = connect, .notices_death = true};
 }
 
 QueueKind own_yaml_queue() {
   return {.library = "fulmar",
-          .version = FULMAR_VERSION,
           .missing = FULMAR_BENCH_QUEUE_YAML ? "" : "not part of this build",
+          .version = version,
           .start = start_yaml,
           .connect = connect};
 }

@@ -216,33 +216,34 @@ Result<std::unique_ptr<WorkQueue>> connect(const std::string& address, Safety sa
   return queue;
 }
 
-QueueKind found(QueueKind kind) {
-  if (programs().empty()) {
-    kind.missing = "not installed: apt-get install postgresql";
-  } else {
-    const auto line =
-        first_line_of((programs() / "postgres").string(), "--version");  // postgres (PostgreSQL) 15.20 ...
-    if (const auto at = line.find(") "); at != line.npos)
-      kind.version = line.substr(at + 2, line.find(' ', at + 2) - at - 2);
-  }
-  return kind;
+std::string version() {
+  const auto line =
+      first_line_of((programs() / "postgres").string(), "--version");  // postgres (PostgreSQL) 15.20 ...
+  const auto at = line.find(") ");
+  return at == line.npos ? line : line.substr(at + 2, line.find(' ', at + 2) - at - 2);
 }
+
+std::string why_missing() { return programs().empty() ? "not installed: apt-get install postgresql" : ""; }
 
 }  // namespace
 
 QueueKind postgres_queue() {
-  return found({.library = "PostgreSQL",
-                .start = start,
-                .renew = renew,
-                .connect = connect,
-                .note = "a plain table: no priorities, retries, leases or history"});
+  return {.library = "PostgreSQL",
+          .missing = why_missing(),
+          .version = version,
+          .start = start,
+          .renew = renew,
+          .connect = connect,
+          .note = "a plain table: no priorities, retries, leases or history"};
 }
 
 QueueKind own_postgres_queue() {
-  auto kind = found({.library = "fulmar postgresql", .start = start, .renew = renew});
-  kind.connect = own_queue().connect;
-  if (kind.missing.empty() && !FULMAR_BENCH_QUEUE_POSTGRESQL) kind.missing = "not part of this build";
-  return kind;
+  return {.library = "fulmar postgresql",
+          .missing = FULMAR_BENCH_QUEUE_POSTGRESQL ? why_missing() : "not part of this build",
+          .version = version,
+          .start = start,
+          .renew = renew,
+          .connect = own_queue().connect};
 }
 
 }  // namespace fulmar::bench

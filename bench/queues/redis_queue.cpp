@@ -153,22 +153,22 @@ Result<std::unique_ptr<WorkQueue>> connect(const std::string& address, Safety, b
   return queue;
 }
 
+std::string version() {
+  const auto line = first_line_of(program(), "--version");  // Redis server v=7.0.15 sha=...
+  const auto at = line.find("v=");
+  return at == line.npos ? line : line.substr(at + 2, line.find(' ', at) - at - 2);
+}
+
 }  // namespace
 
 QueueKind redis_queue() {
-  QueueKind kind{.library = "Redis",
-                 .start = start,
-                 .connect = connect,
-                 .schedules = false,
-                 .note = "lists: no priorities, schedules, retries or leases"};
-  if (program().empty()) {
-    kind.missing = "not installed: apt-get install redis-server";
-  } else {
-    const auto line = first_line_of(program(), "--version");  // Redis server v=7.0.15 sha=...
-    if (const auto at = line.find("v="); at != line.npos)
-      kind.version = line.substr(at + 2, line.find(' ', at) - at - 2);
-  }
-  return kind;
+  return {.library = "Redis",
+          .missing = program().empty() ? "not installed: apt-get install redis-server" : "",
+          .version = version,
+          .start = start,
+          .connect = connect,
+          .schedules = false,
+          .note = "lists: no priorities, schedules, retries or leases"};
 }
 
 }  // namespace fulmar::bench

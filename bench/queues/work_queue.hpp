@@ -50,8 +50,8 @@ class WorkQueue {
 
 struct QueueKind {
   std::string library;
-  std::string version{};
-  std::string missing{};  // why it is not there
+  std::string missing{};               // why it is not there
+  std::string (*version)() = nullptr;  // asks the program, where there is one
   // In the parent: a server whose files are in `folder`. Ours has none, only an address.
   Result<Server> (*start)(const std::filesystem::path& folder, Safety safety) = nullptr;
   // Where starting takes long: an empty queue in the server that runs, instead of the former one; returns its address.

@@ -62,8 +62,9 @@ TEST_P(WorkQueues, give_every_item_once) {
     ASSERT_TRUE(other) << other.error().message;
     std::vector<std::string> items;
     for (std::uint64_t i = 0; i < 5; ++i) items.push_back(numbered_item(i, 64));
-    if (GetParam().schedules)
+    if (GetParam().schedules) {
       ASSERT_TRUE((*one)->put_for_tomorrow(std::vector<std::string>{numbered_item(77, 64)}));
+    }
     ASSERT_TRUE((*one)->put(std::span(items).first(1)));
     ASSERT_TRUE((*other)->put(std::span(items).last(4)));
     ASSERT_TRUE((*one)->claim(2));
@@ -107,8 +108,8 @@ TEST(Server, that_does_not_start_says_what_it_wrote) {
   EXPECT_EQ(server.error().message, "/bin/sh does not start: no licence");
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, WorkQueues, testing::ValuesIn(queue_kinds()), [](const auto& info) {
-  auto name = info.param.library;
+INSTANTIATE_TEST_SUITE_P(Kinds, WorkQueues, testing::ValuesIn(queue_kinds()), [](const auto& kind) {
+  auto name = kind.param.library;
   std::ranges::replace(name, ' ', '_');
   return name;
 });

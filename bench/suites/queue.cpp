@@ -110,7 +110,7 @@ class Runner {
       if (one.what == "death" && !kind.notices_death) continue;
       contestants.push_back(&kind);
       rows.push_back(
-          {.library = kind.library, .version = kind.version, .labels = labels_of(one), .figures = {}});
+          {.library = kind.library, .version = version_of(kind), .labels = labels_of(one), .figures = {}});
       rows.back().add_note(kind.note);
     }
     // The wall that all who sync stand before, in turn with them.
@@ -139,6 +139,12 @@ class Runner {
     std::unique_ptr<ScratchFolder> folder;
     Server server;
   };
+
+  const std::string& version_of(const QueueKind& kind) {
+    auto& version = versions_[kind.library];
+    if (version.empty()) version = kind.version();
+    return version;
+  }
 
   void failed(Row& row, const Error& error) {
     std::fputs(fmt::format("{}: {}\n", row.title(), error.message).c_str(), stderr);
@@ -192,6 +198,7 @@ class Runner {
 
   Bench& bench_;
   Results& results_;
+  std::map<std::string, std::string, std::less<>> versions_;
   std::map<std::string, Standing, std::less<>> standing_;  // servers that take long to start
 };
 
