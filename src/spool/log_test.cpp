@@ -119,7 +119,7 @@ TEST(Log, goes_on_counting_after_everything_was_acknowledged_and_given_back) {
 TEST(Log, gives_segments_back_some_at_a_time_and_all_when_nothing_waits) {
   World world(1, 4 << 20);
   ASSERT_TRUE(world.open());
-  for (int i = 0; i < 8'000; ++i) ASSERT_TRUE(world.append(body(i)));
+  for (int i = 0; i < 20'000; ++i) ASSERT_TRUE(world.append(body(i)));
   const auto full = world.log->stats().segments;
   ASSERT_GE(full, 8u);
   ReadBatch batch(32 << 10);
