@@ -27,6 +27,14 @@ std::string entries(std::uint64_t count) {
   return std::to_string(count) + (count == 1 ? " message" : " messages");
 }
 
+spool::SpoolOptions timed(spool::SpoolOptions options, const Backlog::Surroundings& surroundings) {
+  options.now = surroundings.now;
+  options.wall_ms = [wall_now = surroundings.wall_now] {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(wall_now().time_since_epoch()).count();
+  };
+  return options;
+}
+
 }  // namespace
 
 spool::SpoolOptions Backlog::options_for(const ClientConfig& config) {
@@ -50,6 +58,16 @@ Backlog::Backlog(const ClientConfig& config, Host host, std::uint64_t expected)
       expected_(expected),
       spool_(options_for(config), host_.wake) {
   if (auto started = spool_.start(); !started) on(spool::OpenFailed{started.error()});
+}
+
+Backlog::Backlog(const ClientConfig& config, Host host, std::uint64_t expected, Surroundings surroundings)
+    : write_ahead_(config.durability == Durability::write_ahead),
+      host_(std::move(host)),
+      expected_(expected),
+      now_(surroundings.now),
+      wall_now_(surroundings.wall_now),
+      spool_(timed(options_for(config), surroundings), host_.wake, surroundings.files) {
+  if (auto started = spool_.start_stepped(); !started) on(spool::OpenFailed{started.error()});
 }
 
 Backlog::~Backlog() {
@@ -87,7 +105,7 @@ void Backlog::release(std::byte* block) {
 }
 
 bool Backlog::append(mqtt::RecordView record, bool sync) {
-  const StoredMessageParts message(record, mqtt::Instant::clock::now(), WallClock::now());
+  const StoredMessageParts message(record, now_(), wall_now_());
   const auto promise = sync ? spool::Spool::Promise::synced : spool::Spool::Promise::written;
   return spool_.append(message.parts, 0, ++last_token_, promise);
 }
@@ -226,7 +244,7 @@ void Backlog::want(bool entries) {
 }
 
 void Backlog::feed(mqtt::Session& session, mqtt::Instant now) {
-  const auto wall_now = WallClock::now();
+  const auto wall_now = wall_now_();
   while (!chunks_.empty()) {
     const auto& chunk = chunks_.front();
     for (; chunk_at_ < chunk.entries.size(); ++chunk_at_) {

@@ -52,12 +52,21 @@ class Backlog {
     std::function<void(std::uint64_t count)> recovered;  // were there already
   };
 
+  // What is around it, for a simulation: other files, time that does not pass by itself, and a spool without a thread,
+  // whose work is done by step().
+  struct Surroundings {
+    spool::FileSystem& files;
+    std::function<mqtt::Instant()> now;
+    std::function<WallClock::time_point()> wall_now;
+  };
+
   // The options of the spool that a configuration asks for, and the largest entry that fits.
   static spool::SpoolOptions options_for(const ClientConfig& config);
   static std::uint64_t entry_bytes_max(const ClientConfig& config);
 
   Backlog(const ClientConfig& config, Host host,
           std::uint64_t expected);  // `expected`: entries that are known to be there
+  Backlog(const ClientConfig& config, Host host, std::uint64_t expected, Surroundings surroundings);
   ~Backlog();
   Backlog(const Backlog&) = delete;
   Backlog& operator=(const Backlog&) = delete;
@@ -65,6 +74,7 @@ class Backlog {
   // Each turn: poll() first, submit() last.
   void poll(mqtt::Session& session);
   void submit();
+  bool step() { return spool_.step(); }  // with Surroundings only
 
   // --- to the disk
   // Copies the record, which stays the caller's; false when there is no room now (wake() follows), or the disk fails.
@@ -155,6 +165,8 @@ class Backlog {
   const bool write_ahead_;
   const Host host_;
   const std::uint64_t expected_;
+  std::function<mqtt::Instant()> now_ = mqtt::Instant::clock::now;
+  std::function<WallClock::time_point()> wall_now_ = WallClock::now;
   spool::Spool spool_;
   mqtt::BlockPool pool_;
   mqtt::Session* session_ = nullptr;  // during poll()

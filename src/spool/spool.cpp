@@ -58,6 +58,7 @@ struct Spool::State {
             .count();
       };
     }
+    if (!options.now) options.now = Clock::now;
   }
 
   // --- both
@@ -95,9 +96,10 @@ struct Spool::State {
   std::size_t unpolled = 0;  // appends whose fate was not polled
   std::uint64_t reading = 0;
   bool spoke = false;
+  bool stepped = false;  // there is no thread
   bool stopped = false;
 
-  // --- the spool's thread
+  // --- the spool's thread, or the owner in step()
   std::unique_ptr<Log> log;
   std::vector<Event> fresh;
   std::vector<Said> heard;
@@ -271,7 +273,7 @@ void Spool::State::take_said() {
 }
 
 void Spool::State::store() {
-  const auto now = Clock::now();
+  const auto now = options.now();
   if (log->failing() && recover_at && now >= *recover_at) {
     if (log->recover()) {
       failing = false;
@@ -304,7 +306,7 @@ void Spool::State::store() {
 }
 
 void Spool::State::save() {
-  const auto now = Clock::now();
+  const auto now = options.now();
   if (options.log.age_max && (!aging_due || now >= *aging_due)) {
     aging_due = now + options.cursor_interval;
     log->drop_aged(options.wall_ms());
@@ -336,7 +338,7 @@ void Spool::State::tell_losses() {
 }
 
 void Spool::State::read_ahead() {
-  if (read_again_at && Clock::now() >= *read_again_at) {
+  if (read_again_at && options.now() >= *read_again_at) {
     read_again_at.reset();
     may_read = true;
   }
@@ -349,7 +351,7 @@ void Spool::State::read_ahead() {
     if (const auto read = log->read(batch, options.wall_ms()); !read) {
       notice(Level::error, read.error().message);
       may_read = false;
-      read_again_at = Clock::now() + options.retry_interval;
+      read_again_at = options.now() + options.retry_interval;
       return;
     }
     if (batch.empty()) {
@@ -428,8 +430,35 @@ Result<void> Spool::start() {
   return {};
 }
 
+Result<void> Spool::start_stepped() {
+  if (auto valid = state_->options.log.validate(); !valid) return valid;
+  state_->stepped = true;
+  state_->open();
+  state_->publish();
+  return {};
+}
+
+bool Spool::step() {
+  State& state = *state_;
+  if (!state.stepped || state.stopped) return false;
+  const bool had_work = state.has_work();
+  const bool worked = state.turn();
+  state.publish();
+  return had_work || worked;
+}
+
 bool Spool::stop(std::chrono::milliseconds deadline) {
   State& state = *state_;
+  if (state.stepped) {
+    if (std::exchange(state.stopped, true)) return true;
+    submit();
+    do {
+      state.turn();
+    } while (state.has_work());
+    state.close();
+    state.publish();
+    return true;
+  }
   if (!state.thread.joinable()) return !state.abandoned;
   state.stopped = true;
   submit();

@@ -42,6 +42,7 @@ struct SpoolOptions {
   std::size_t chunk_bytes = 256 << 10;
   std::size_t chunks_max = 2;
   std::function<std::int64_t()> wall_ms{};  // milliseconds since 1970; default: the system's clock
+  std::function<std::chrono::steady_clock::time_point()> now{};  // of the intervals; default: the system's
 };
 
 // --- events -----------------------------------------------------------------------------------------------------------
@@ -118,6 +119,10 @@ class Spool {
 
   // Starts the thread, which opens the log. Call once. A failure comes as OpenFailed.
   Result<void> start();
+  // Instead of start(), where everything has to happen in one order, as in a simulation: there is no thread. step() does
+  // its work, on the owner's; `wake` is called within it. True when there was something to do.
+  Result<void> start_stepped();
+  bool step();
   // Submits, stores and syncs everything that was appended, saves the cursor, gives the directory free and ends the
   // thread. False when that was not over in time; the thread then ends by itself when the disk answers, and calls no
   // `wake` any more. Events may be polled afterwards; chunks are void.
