@@ -294,7 +294,10 @@ bool Backlog::feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt
   const auto how = entry.released                         ? mqtt::Resumed::released
                    : entry.sequence <= recovered_through_ ? mqtt::Resumed::maybe_sent
                                                           : mqtt::Resumed::fresh;
-  const bool taken = parts->qos == QoS::exactly_once
+  // One that is not synced is a plain message: should the power fail, its position would be given to another one, and the
+  // server could hold this one under the identifier that follows from it.
+  const bool has_position = entry.sequence <= synced_;
+  const bool taken = parts->qos == QoS::exactly_once && has_position
                          ? session.publish_stored(mqtt::RecordView(block), entry.sequence, how)
                          : session.publish(mqtt::RecordView(block));
   if (!taken) {
