@@ -81,10 +81,7 @@ void Backlog::poll(mqtt::Session& session) {
   session_ = nullptr;
 }
 
-void Backlog::submit() {
-  if (!unstored_.empty() && takes_again_) retry_unstored();
-  spool_.submit();
-}
+void Backlog::submit() { spool_.submit(); }
 
 // --- to the disk -----------------------------------------------------------------------------------------------------
 
@@ -117,15 +114,16 @@ bool Backlog::put(mqtt::RecordView record, bool sync) {
 }
 
 bool Backlog::put_shadow(mqtt::RecordView record) {
-  if (!takes() || !append(record, true)) return false;
+  if (!opened_ || failing_) return false;
+  if (shadow_of(record.header().sequence)) return true;
+  if (!append(record, true)) return false;
   unassigned_.push_back({nullptr, record.header().sequence, 0});
   shadows_.push_back({record.header().sequence, 0, false});
   return true;
 }
 
 // One at a time, so that none overtakes another when there is room for a part of them only.
-void Backlog::retry_unstored() {
-  if (!opened_ || failing_ || !unassigned_.empty()) return;
+void Backlog::retry() {
   std::byte* block = unstored_.front();
   const mqtt::RecordView record(block);
   if (!append(record, write_ahead_)) return;
@@ -143,7 +141,8 @@ void Backlog::on(const spool::Opened& event) {
   opened_ = true;
   assigned_ = synced_ = recovered_through_ = event.next - 1;
   delivered_ = event.first - 1;
-  if (event.stats.entries > expected_) host_.recovered(event.stats.entries - expected_);
+  const auto there = event.stats.entries + event.stats.lost;  // what is lost is told as dropped next
+  if (there > expected_) host_.recovered(there - expected_);
   if (event.stats.entries > 0) {
     host_.log(LogLevel::info, entries(event.stats.entries) + " wait in the spool");
   }
@@ -183,6 +182,7 @@ void Backlog::on(const spool::Rejected& event) {
   } else {
     unstored_.push_back(put.block);
   }
+  if (!put.block) straight(put.sequence);
   if (event.reason == spool::Refusal::failing || std::exchange(full_told_, true)) return;
   host_.log(LogLevel::warning,
             "the spool takes no more, messages wait in memory: " + std::string(to_string(event.reason)));
@@ -214,7 +214,20 @@ void Backlog::on(const spool::Chunk& event) { chunks_.push_back(event); }
 void Backlog::on(const spool::ReadToEnd& event) { end_ = std::max(end_, event.through); }
 
 void Backlog::on(const spool::Dropped& event) {
-  if (event.entries > 0) host_.dropped(event.entries);
+  given_up_ = std::max(given_up_, event.low);
+  // The messages of shadows are with the session: nothing of them is dropped but the copy.
+  std::uint64_t copies = 0;
+  for (auto at = shadows_.begin(); at != shadows_.end();) {
+    if (at->settled || at->position == 0 || at->position > given_up_) {
+      ++at;
+      continue;
+    }
+    straight(at->sequence);
+    at = shadows_.erase(at);
+    ++copies;
+  }
+  host_.dropped(event.entries);
+  if (copies > 0) host_.not_dropped(copies);
   if (chunks_.empty()) delivered_ = std::max(delivered_, event.low);
   takes_again_ = true;
 }
@@ -264,6 +277,7 @@ void Backlog::feed(mqtt::Session& session, mqtt::Instant now) {
     std::byte* block = unstored_.front();
     const mqtt::RecordView record(block);
     if (!session.publish(record)) return;  // its reference to a shared payload passes to the session
+    straight(record.header().sequence);
     pool_.release(block, record.block_size());
     unstored_.pop_front();
   }
@@ -271,7 +285,7 @@ void Backlog::feed(mqtt::Session& session, mqtt::Instant now) {
 
 bool Backlog::feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt::Instant now,
                          WallClock::time_point wall_now) {
-  if (is_shadow(entry.sequence)) return true;
+  if (entry.sequence <= given_up_ || is_shadow(entry.sequence)) return true;
   if (session.publish_room() == 0) return false;
   auto parts = read_stored_message(entry.bytes, now, wall_now);
   if (!parts) {
@@ -310,9 +324,16 @@ bool Backlog::feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt
 
 // --- back from the session -------------------------------------------------------------------------------------------
 
-void Backlog::settled(std::uint64_t sequence) {
-  spool_.acknowledge(sequence & ~from_disk);
+bool Backlog::settled(std::uint64_t sequence) {
   takes_again_ = true;
+  const auto position = sequence & ~from_disk;
+  if (position <= given_up_) return false;
+  spool_.acknowledge(position);
+  return true;
+}
+
+void Backlog::straight(std::uint64_t sequence) {
+  straight_ = std::min(straight_.value_or(sequence), sequence);
 }
 
 Backlog::Shadow* Backlog::shadow_of(std::uint64_t sequence) {

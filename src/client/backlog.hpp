@@ -23,6 +23,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <boost/container/deque.hpp>
@@ -48,8 +49,9 @@ class Backlog {
     std::function<void()> wake;  // any thread: there is something to poll()
     std::function<void(LogLevel, std::string)> log;
     std::function<void(std::uint64_t sequence, std::uint64_t token)> stored;  // of a message with a token
-    std::function<void(std::uint64_t count)> dropped;    // by the spool, from among those it had
-    std::function<void(std::uint64_t count)> recovered;  // were there already
+    std::function<void(std::uint64_t count)> dropped;      // by the spool, from among those it had
+    std::function<void(std::uint64_t count)> not_dropped;  // so many of them had an outcome after all
+    std::function<void(std::uint64_t count)> recovered;    // were there already
   };
 
   // What is around it, for a simulation: other files, time that does not pass by itself, and a spool without a thread,
@@ -79,8 +81,13 @@ class Backlog {
   // --- to the disk
   // Copies the record, which stays the caller's; false when there is no room now (wake() follows), or the disk fails.
   bool put(mqtt::RecordView record, bool sync);
-  // The same of one that the session holds; in the order of their sequences.
+  // The same of one that the session holds, unless there is one already; in the order of their sequences.
   bool put_shadow(mqtt::RecordView record);
+  // The oldest of those that the disk did not take once more, when that has a chance: what is in flight goes before it.
+  bool may_retry() const {
+    return opened_ && !failing_ && takes_again_ && unassigned_.empty() && !unstored_.empty();
+  }
+  void retry();
   // Whether put() has a chance.
   bool takes() const { return opened_ && !failing_ && unstored_.empty(); }
   // Not known yet what the spool holds: nothing may pass it by.
@@ -94,10 +101,12 @@ class Backlog {
   // Publishes what the session has room for. `up`: there is a link to send it on.
   void feed(mqtt::Session& session, mqtt::Instant now);
   void want(bool entries);
+  // The smallest sequence, since it was asked last, of a message that the session has and the disk did not take.
+  std::optional<std::uint64_t> take_straight() { return std::exchange(straight_, {}); }
 
   // --- back from the session
-  // Of a message from the disk, by its sequence.
-  void settled(std::uint64_t sequence);
+  // Of a message from the disk, by its sequence. False: it was counted as dropped while the session had it.
+  bool settled(std::uint64_t sequence);
   // Of one that came straight from the outbox; the shadow of it, if there is one, goes too.
   void direct_settled(std::uint64_t sequence);
   void received(std::uint64_t position);  // its PUBREC came
@@ -142,7 +151,7 @@ class Backlog {
   bool append(mqtt::RecordView record, bool sync);
   std::byte* copy(mqtt::RecordView record);
   void release(std::byte* block);
-  void retry_unstored();
+  void straight(std::uint64_t sequence);
   bool feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt::Instant now,
                   WallClock::time_point wall_now);
   Shadow* shadow_of(std::uint64_t sequence);
@@ -158,6 +167,7 @@ class Backlog {
   void on(const spool::Chunk& event);
   void on(const spool::ReadToEnd& event);
   void on(const spool::Dropped& event);
+  void on(const spool::NotDropped& event) { host_.not_dropped(event.entries); }
   void on(const spool::Failing& event);
   void on(const spool::Recovered& event);
   void on(const spool::Notice& event);
@@ -177,6 +187,7 @@ class Backlog {
   bool full_told_ = false;
   bool wanting_ = false;
   bool takes_again_ = false;  // something has changed since it took no more
+  std::optional<std::uint64_t> straight_;
   std::uint64_t last_token_ = 0;
 
   boost::container::deque<Put> unassigned_;       // with the spool, which has not said yet that it takes them
@@ -191,6 +202,7 @@ class Backlog {
   spool::Sequence delivered_ = 0;  // all up to it are with the session, or gone
   spool::Sequence end_ = 0;        // there was nothing more to read up to it
   spool::Sequence synced_ = 0;
+  spool::Sequence given_up_ = 0;           // what was not settled up to it the spool has dropped
   spool::Sequence recovered_through_ = 0;  // a former run may have sent these
   std::uint64_t spooled_ = 0, replayed_ = 0;
   std::vector<std::uint64_t> scratch_;

@@ -90,6 +90,7 @@ Backlog::Host Connection::backlog_host() {
     tell(sequence, token, Delivery::Outcome::stored, 0);
   };
   host.dropped = [this](std::uint64_t count) { Counters::add(counters_.dropped_spool, count); };
+  host.not_dropped = [this](std::uint64_t count) { Counters::add(counters_.dropped_spool, 0 - count); };
   host.recovered = [this](std::uint64_t count) { Counters::add(counters_.recovered, count); };
   return host;
 }

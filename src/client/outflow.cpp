@@ -8,12 +8,13 @@ namespace fulmar {
 void Outflow::open(std::unique_ptr<Backlog> backlog) {
   backlog_ = std::move(backlog);
   diverting_ = true;
-  diverted_below_ = direct_from_ = outbox_.popped();
+  diverted_below_ = outbox_.popped();
   offline_since_.reset();
 }
 
 void Outflow::look(const Situation& situation, Instant now) {
   backlog_->poll(session_);
+  note_straight();
   if (situation.up) {
     offline_since_.reset();
   } else if (!offline_since_) {
@@ -21,10 +22,11 @@ void Outflow::look(const Situation& situation, Instant now) {
   }
   backlog_->want(situation.sending());
   if (!must_divert(situation, now)) {
-    if (std::exchange(diverting_, false)) direct_from_ = outbox_.popped();
+    diverting_ = false;
     return;
   }
   diverting_ = true;
+  if (backlog_->may_retry() && divert_in_flight()) backlog_->retry();
   if (!backlog_->takes() || !divert_in_flight()) return;
   const bool sync = config_.durability == Durability::write_ahead;
   while (outbox_.popped() < situation.until) {
@@ -36,7 +38,6 @@ void Outflow::look(const Situation& situation, Instant now) {
     outbox_.pop();
   }
   diverted_below_ = outbox_.popped();
-  direct_from_ = outbox_.popped();
   if (situation.store_asked || situation.flush_asked) backlog_->sync();
 }
 
@@ -66,10 +67,13 @@ bool Outflow::divert_in_flight() {
   return all;
 }
 
+void Outflow::note_straight() {
+  if (const auto sequence = backlog_->take_straight()) diverted_below_ = std::min(diverted_below_, *sequence);
+}
+
 Outflow::Rest Outflow::settle(std::uint64_t sequence, bool dropped) {
   if (Backlog::is_from_disk(sequence)) {
-    if (dropped) return Rest::on_disk;
-    backlog_->settled(sequence);
+    if (dropped || !backlog_->settled(sequence)) return Rest::on_disk;
   } else if (backlog_) {
     if (dropped && backlog_->is_stored(sequence)) return Rest::stored;
     if (!dropped) backlog_->direct_settled(sequence);
@@ -82,9 +86,9 @@ std::uint64_t Outflow::settled_below() const {
   if (!backlog_) return oldest.value_or(outbox_.popped());
   std::uint64_t below = outbox_.popped();
   if (const auto unsynced = backlog_->oldest_unsynced()) below = std::min(below, *unsynced);
-  // Those behind messages from the disk are not told apart; those that are on disk too do not count.
+  // Those that are on disk too do not count; those behind messages from the disk are not told apart.
   if (oldest && diverted_below_ < outbox_.popped()) {
-    below = std::min(below, Backlog::is_from_disk(*oldest) ? direct_from_ : *oldest);
+    below = std::min(below, Backlog::is_from_disk(*oldest) ? diverted_below_ : *oldest);
   }
   return below;
 }

@@ -60,7 +60,10 @@ class Outflow {
   template <typename OnStraight>
   void feed(const Situation& situation, Instant now, OnStraight&& on_straight) {
     if (!situation.sending()) return;
-    if (backlog_) backlog_->feed(session_, now);
+    if (backlog_) {
+      backlog_->feed(session_, now);
+      note_straight();
+    }
     if (diverting_) return;
     for (std::size_t room = session_.publish_room(); room > 0 && outbox_.popped() < situation.until; --room) {
       const auto block = outbox_.front();
@@ -81,7 +84,7 @@ class Outflow {
 
   enum class Rest : std::uint8_t {
     settled,  // nothing of it is left
-    on_disk,  // it stays there, which was told or will be
+    on_disk,  // it stays there, or was dropped from there: that was told or will be, and counted
     stored,   // it stays there, which is to be told
   };
   // The session has ended with a message; `dropped`: it gave it up unsent or unanswered.
@@ -93,13 +96,13 @@ class Outflow {
  private:
   bool must_divert(const Situation& situation, Instant now) const;
   bool divert_in_flight();
+  void note_straight();
 
   const ClientConfig& config_;
   outbox::Ring& outbox_;
   mqtt::Session& session_;
   std::unique_ptr<Backlog> backlog_;
   bool diverting_ = false;            // messages go to the disk, not straight to the session
-  std::uint64_t direct_from_ = 0;     // the first sequence since that ended last
   std::uint64_t diverted_below_ = 0;  // of those that the session has, smaller sequences are on disk too
   std::optional<Instant> offline_since_{};
 };

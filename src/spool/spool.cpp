@@ -111,6 +111,7 @@ struct Spool::State {
   bool sync_wanted = false;
   std::uint64_t reading_now = 0;
   std::uint64_t acknowledged = 0;         // since the cursor was saved
+  std::uint64_t not_dropped = 0;          // see the event
   std::optional<std::uint64_t> released;  // token of the last release that is not saved
   std::optional<Clock::time_point> unsynced_since, cursor_due, aging_due, recover_at, save_again_at,
       read_again_at;
@@ -242,10 +243,12 @@ void Spool::State::take_said() {
     if (!log) continue;
     switch (one.what) {
       case Said::What::acknowledge:
-        if (log->acknowledge(one.number) == Acknowledgements::Outcome::beyond_window) {
-          acknowledgements_refused.fetch_add(1, std::memory_order_relaxed);
-        } else {
-          ++acknowledged;
+        switch (log->acknowledge(one.number)) {
+          case Acknowledgements::Outcome::done: ++acknowledged; break;
+          case Acknowledgements::Outcome::already: ++not_dropped; break;
+          case Acknowledgements::Outcome::beyond_window:
+            acknowledgements_refused.fetch_add(1, std::memory_order_relaxed);
+            break;
         }
         break;
       case Said::What::forget_releases:
@@ -335,6 +338,7 @@ void Spool::State::tell_losses() {
   tell(Dropped::Why::age, now.dropped_age, told.dropped_age);
   tell(Dropped::Why::lost, now.lost, told.lost);
   told = now;
+  if (not_dropped) fresh.emplace_back(NotDropped{std::exchange(not_dropped, 0)});
 }
 
 void Spool::State::read_ahead() {

@@ -91,6 +91,10 @@ struct Dropped {
   std::uint64_t entries{};
   Sequence low{};  // everything up to here is gone or acknowledged
 };
+// So many of those that were told as dropped were acknowledged before the owner could know of it.
+struct NotDropped {
+  std::uint64_t entries{};
+};
 struct
     Failing {  // the disk takes nothing; appends are rejected. What is assigned and not stored is kept and tried again
   Error error{};
@@ -101,7 +105,7 @@ struct Notice {  // for the log
   std::string text{};
 };
 using Event = std::variant<Opened, OpenFailed, Assigned, Rejected, Stored, ReleasesSaved, Chunk, ReadToEnd,
-                           Dropped, Failing, Recovered, Notice>;
+                           Dropped, NotDropped, Failing, Recovered, Notice>;
 
 class Spool {
  public:
@@ -131,7 +135,7 @@ class Spool {
   // --- owner thread
   // Copies the entry. False: no room now; try again after `wake`. `expires_ms`: wall clock, 0 for never.
   bool append(std::span<const Bytes> parts, std::int64_t expires_ms, std::uint64_t token, Promise promise);
-  // Of sequences that were assigned or read. Within 8192 of the oldest that is not acknowledged; one beyond is not
+  // Of sequences that were assigned or read, once each. Within 8192 of the oldest that is not acknowledged; one beyond is not
   // remembered, counted (acknowledgements_refused), and its entry is read again after a restart.
   void acknowledge(Sequence sequence);
   // The entry is halfway done (Entry::released when it is read again). ReleasesSaved tells when that is on the medium.
