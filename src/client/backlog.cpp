@@ -12,6 +12,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
+constexpr std::uint64_t forget_token = ~std::uint64_t{0};  // others are positions
+constexpr auto forgetting_max = 1s;                        // a disk that takes longer holds up nothing
 constexpr std::size_t inline_payload_max = std::size_t{64} << 10;  // larger ones travel by reference
 
 LogLevel level_of(spool::Level level) {
@@ -199,6 +201,10 @@ void Backlog::on(const spool::Stored& event) {
 }
 
 void Backlog::on(const spool::ReleasesSaved& event) {
+  if (event.token == forget_token) {
+    forgetting_ = false;
+    return;
+  }
   // Tokens are positions; all up to this one, in the order of release(). It may be of a session that was lost.
   if (std::ranges::find(releases_, event.token) == releases_.end()) return;
   while (!releases_.empty()) {
@@ -305,9 +311,11 @@ bool Backlog::feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt
   scratch_.resize(mqtt::RecordView::size_for(*parts) / sizeof(std::uint64_t));
   auto* block = reinterpret_cast<std::byte*>(scratch_.data());
   mqtt::write_record(block, *parts);
-  const auto how = entry.released                         ? mqtt::Resumed::released
-                   : entry.sequence <= recovered_through_ ? mqtt::Resumed::maybe_sent
-                                                          : mqtt::Resumed::fresh;
+  // It may have been read before the session was lost.
+  const bool known = !session_lost_ && entry.sequence <= recovered_through_;
+  const auto how = !known           ? mqtt::Resumed::fresh
+                   : entry.released ? mqtt::Resumed::released
+                                    : mqtt::Resumed::maybe_sent;
   // One that is not synced is a plain message: should the power fail, its position would be given to another one, and the
   // server could hold this one under the identifier that follows from it.
   const bool has_position = entry.sequence <= synced_;
@@ -372,9 +380,11 @@ void Backlog::received(std::uint64_t position) {
   spool_.release(position, position);
 }
 
-void Backlog::session_lost() {
+void Backlog::session_lost(mqtt::Instant now) {
   releases_.clear();
-  spool_.forget_releases();
+  session_lost_ = forgetting_ = true;
+  forgetting_until_ = now + forgetting_max;
+  spool_.forget_releases(forget_token);
 }
 
 bool Backlog::is_stored(std::uint64_t sequence) const {

@@ -110,7 +110,11 @@ class Backlog {
   // Of one that came straight from the outbox; the shadow of it, if there is one, goes too.
   void direct_settled(std::uint64_t sequence);
   void received(std::uint64_t position);  // its PUBREC came
-  void session_lost();                    // what the server had received it has forgotten
+  // What the server had received it has forgotten. The session transmits nothing until the notes of that are gone from the
+  // disk: a process that found them would release what this one has published anew, and the server may not have it.
+  void session_lost(mqtt::Instant now);
+  bool forgetting() const { return forgetting_; }
+  bool holds_back(mqtt::Instant now) const { return forgetting_ && !failing() && now < forgetting_until_; }
   // Whether it is on the medium: synced.
   bool is_stored(std::uint64_t sequence) const;
 
@@ -197,6 +201,10 @@ class Backlog {
   boost::container::deque<std::uint64_t> releases_;  // positions, on their way to the medium
   boost::container::deque<spool::Chunk> chunks_;
   std::size_t chunk_at_ = 0;  // in the first of them
+
+  bool session_lost_ = false;  // since this object was made: notes of former processes are void
+  bool forgetting_ = false;    // notes, on the disk
+  mqtt::Instant forgetting_until_{};
 
   spool::Sequence assigned_ = 0;   // the last one
   spool::Sequence delivered_ = 0;  // all up to it are with the session, or gone

@@ -198,6 +198,7 @@ void Connection::fill_and_write(Instant now) {
   if (!own_.empty() && !goodbye_) publish_own();
   const auto taken = situation();
   while (BufferPool::buffer_size - tx_end_ >= BufferPool::buffer_size / 16) {
+    if (!outflow_.may_transmit(now)) break;
     outflow_.feed(taken, now, [&](const mqtt::RecordHeader& header) {
       if (!probe_ && header.qos != QoS::at_most_once) probe_ = Probe{header.sequence, now};
     });
@@ -296,7 +297,8 @@ void Connection::handle(const mqtt::Connected& event) {
   was_connected_ = true;
   Counters::add(counters_.connects);
   unacknowledged_.connected(event.session_present);
-  if (auto* backlog = outflow_.backlog(); backlog && !event.session_present) backlog->session_lost();
+  if (auto* backlog = outflow_.backlog(); backlog && !event.session_present)
+    backlog->session_lost(Clock::now());
   if (!event.session_present) {
     for (auto& overdue : overdue_) overdue.packet_id = 0;
   }

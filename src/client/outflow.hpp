@@ -74,6 +74,8 @@ class Outflow {
       outbox_.pop();
     }
   }
+  // Whether the session may transmit: see Backlog::holds_back().
+  bool may_transmit(Instant now) const { return !backlog_ || !backlog_->holds_back(now); }
   // Messages do not go straight now.
   bool diverting() const { return diverting_; }
   // A message that comes now could go to the disk.

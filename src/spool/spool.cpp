@@ -253,7 +253,7 @@ void Spool::State::take_said() {
         break;
       case Said::What::forget_releases:
         log->forget_releases();
-        acknowledged = acknowledgements_per_save;  // saves at once
+        released = one.token;
         break;
       case Said::What::release:
         if (log->release(one.number) == Acknowledgements::Outcome::beyond_window) {
@@ -528,7 +528,9 @@ bool Spool::append(std::span<const Bytes> parts, std::int64_t expires_ms, std::u
 void Spool::acknowledge(Sequence sequence) {
   state_->saying.push_back({Said::What::acknowledge, sequence, 0});
 }
-void Spool::forget_releases() { state_->saying.push_back({Said::What::forget_releases, 0, 0}); }
+void Spool::forget_releases(std::uint64_t token) {
+  state_->saying.push_back({Said::What::forget_releases, 0, token});
+}
 void Spool::release(Sequence sequence, std::uint64_t token) {
   state_->saying.push_back({Said::What::release, sequence, token});
 }

@@ -140,10 +140,10 @@ class Spool {
   void acknowledge(Sequence sequence);
   // The entry is halfway done (Entry::released when it is read again). ReleasesSaved tells when that is on the medium.
   void release(Sequence sequence, std::uint64_t token);
-  void forget_releases();                // of all; saved as an acknowledgement is, but at once
-  void want(bool entries);               // read ahead, or stop doing so
-  void skip_through(Sequence sequence);  // do not read what is at or below it
-  void rewind();                         // read from the oldest entry that is not acknowledged
+  void forget_releases(std::uint64_t token);  // of all; ReleasesSaved tells when that is on the medium
+  void want(bool entries);                    // read ahead, or stop doing so
+  void skip_through(Sequence sequence);       // do not read what is at or below it
+  void rewind();                              // read from the oldest entry that is not acknowledged
   void give_back(std::size_t chunk);
   void sync();  // as if an entry had asked for it
   // What was said since the last submit() goes to the thread. Cheap; call it once per turn.
