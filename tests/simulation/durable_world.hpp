@@ -34,6 +34,8 @@
 
 namespace fulmar::simulation {
 
+std::string_view name_of(Delivery::Outcome outcome);
+
 class DurableWorld {
  public:
   // `aloud`: prints all that happens.
@@ -78,7 +80,22 @@ class DurableWorld {
     std::uint64_t delivered_by = 0, delivered_to = 0;
   };
   // All that a kill ends.
-  struct Process;
+  struct Process {
+    explicit Process(const ClientConfig& config);
+
+    outbox::Ring outbox;
+    mqtt::Session session;
+    Outflow outflow;
+    Outflow::Situation situation;
+    Connection* connection = nullptr;
+    Instant gives_up{};
+    std::vector<std::byte> inbox;
+    std::vector<std::byte> sent;  // the beginning of a packet that is not complete
+    Instant sent_since{};
+    bool session_is_new = false;  // the server has said so, and nothing was sent since
+    bool in_time = false;         // it stops, and everything has an outcome or is on disk
+    std::uint64_t accepted = 0, recovered = 0, ended = 0;
+  };
   struct Plan {
     unsigned accept, turn, disk, server, time, cut, kill, power, stop, disk_fault, disk_full, expiry, large;
     std::array<unsigned, 3> qos;
