@@ -75,6 +75,8 @@ void DurableWorld::make_plan() {
   habits.latency_us = r.pick<std::uint64_t>({0, 2'000, 100'000});
   files_.set_short_writes(r.chance(2'000));
 
+  // It may have been done by a process that died before it could say so.
+  disk_loses_ = config_.overflow == Overflow::drop_oldest;
   exactly_once_ = config_.durability == Durability::write_ahead && !config_.clean_start &&
                   (config_.protocol == ProtocolVersion::v3_1_1 || config_.session_expiry > seconds(0)) &&
                   habits.lose_session == 0 && config_.overflow == Overflow::reject;
