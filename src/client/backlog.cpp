@@ -120,7 +120,7 @@ bool Backlog::put_shadow(mqtt::RecordView record) {
   if (shadow_of(record.header().sequence)) return true;
   if (!append(record, true)) return false;
   unassigned_.push_back({nullptr, record.header().sequence, 0});
-  shadows_.push_back({record.header().sequence, 0, false});
+  shadows_.emplace(record.header().sequence, Shadow{});
   return true;
 }
 
@@ -166,9 +166,10 @@ void Backlog::on(const spool::Assigned& event) {
     ++spooled_;
     return;
   }
-  const auto shadow = std::ranges::find(shadows_, put.sequence, &Shadow::sequence);
-  shadow->position = event.sequence;
-  if (!shadow->settled) return;
+  auto& shadow = shadows_.at(put.sequence);
+  shadow.position = event.sequence;
+  shadow_positions_.insert(event.sequence);
+  if (!shadow.settled) return;
   spool_.acknowledge(event.sequence);
   forget_settled_shadows();
 }
@@ -178,7 +179,7 @@ void Backlog::on(const spool::Rejected& event) {
   unassigned_.pop_front();
   takes_again_ = false;
   if (!put.block) {
-    shadows_.erase(std::ranges::find(shadows_, put.sequence, &Shadow::sequence));
+    shadows_.erase(put.sequence);
   } else if (put.again) {
     unstored_.push_front(put.block);
   } else {
@@ -224,11 +225,13 @@ void Backlog::on(const spool::Dropped& event) {
   // The messages of shadows are with the session: nothing of them is dropped but the copy.
   std::uint64_t copies = 0;
   for (auto at = shadows_.begin(); at != shadows_.end();) {
-    if (at->settled || at->position == 0 || at->position > given_up_) {
+    const auto& [sequence, shadow] = *at;
+    if (shadow.settled || shadow.position == 0 || shadow.position > given_up_) {
       ++at;
       continue;
     }
-    straight(at->sequence);
+    straight(sequence);
+    shadow_positions_.erase(shadow.position);
     at = shadows_.erase(at);
     ++copies;
   }
@@ -291,7 +294,7 @@ void Backlog::feed(mqtt::Session& session, mqtt::Instant now) {
 
 bool Backlog::feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt::Instant now,
                          WallClock::time_point wall_now) {
-  if (entry.sequence <= given_up_ || is_shadow(entry.sequence)) return true;
+  if (entry.sequence <= given_up_ || shadow_positions_.contains(entry.sequence)) return true;
   if (session.publish_room() == 0) return false;
   auto parts = read_stored_message(entry.bytes, now, wall_now);
   if (!parts) {
@@ -345,21 +348,11 @@ void Backlog::straight(std::uint64_t sequence) {
 }
 
 Backlog::Shadow* Backlog::shadow_of(std::uint64_t sequence) {
-  const auto found = std::ranges::lower_bound(shadows_, sequence, {}, &Shadow::sequence);
-  return found != shadows_.end() && found->sequence == sequence ? &*found : nullptr;
-}
-
-bool Backlog::is_shadow(spool::Sequence position) const {
-  if (shadows_.empty()) return false;
-  // Those that are not assigned yet are at the end.
-  const auto found = std::ranges::lower_bound(shadows_, position, {}, [](const Shadow& shadow) {
-    return shadow.position == 0 ? ~spool::Sequence{0} : shadow.position;
-  });
-  return found != shadows_.end() && found->position == position;
+  const auto found = shadows_.find(sequence);
+  return found != shadows_.end() ? &found->second : nullptr;
 }
 
 void Backlog::direct_settled(std::uint64_t sequence) {
-  if (shadows_.empty()) return;
   auto* shadow = shadow_of(sequence);
   if (!shadow) return;
   shadow->settled = true;
@@ -368,10 +361,12 @@ void Backlog::direct_settled(std::uint64_t sequence) {
 }
 
 void Backlog::forget_settled_shadows() {
-  while (!shadows_.empty() && shadows_.front().settled && shadows_.front().position) {
+  while (!shadows_.empty()) {
+    const auto& oldest = shadows_.begin()->second;
     // Read ahead it may be still.
-    if (shadows_.front().position > delivered_) break;
-    shadows_.pop_front();
+    if (!oldest.settled || oldest.position == 0 || oldest.position > delivered_) return;
+    shadow_positions_.erase(oldest.position);
+    shadows_.erase(shadows_.begin());
   }
 }
 
@@ -389,9 +384,8 @@ void Backlog::session_lost(mqtt::Instant now) {
 
 bool Backlog::is_stored(std::uint64_t sequence) const {
   if (is_from_disk(sequence)) return (sequence & ~from_disk) <= synced_;
-  const auto found = std::ranges::lower_bound(shadows_, sequence, {}, &Shadow::sequence);
-  return found != shadows_.end() && found->sequence == sequence && found->position &&
-         found->position <= synced_;
+  const auto found = shadows_.find(sequence);
+  return found != shadows_.end() && found->second.position && found->second.position <= synced_;
 }
 
 std::optional<std::uint64_t> Backlog::oldest_unsynced() const {

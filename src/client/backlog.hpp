@@ -20,8 +20,10 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -147,7 +149,6 @@ class Backlog {
     bool shadow = false;
   };
   struct Shadow {
-    std::uint64_t sequence = 0;
     spool::Sequence position = 0;  // 0: not assigned yet
     bool settled = false;
   };
@@ -159,7 +160,6 @@ class Backlog {
   bool feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt::Instant now,
                   WallClock::time_point wall_now);
   Shadow* shadow_of(std::uint64_t sequence);
-  bool is_shadow(spool::Sequence position) const;
   void forget_settled_shadows();
 
   void on(const spool::Opened& event);
@@ -197,7 +197,8 @@ class Backlog {
   boost::container::deque<Put> unassigned_;       // with the spool, which has not said yet that it takes them
   boost::container::deque<std::byte*> unstored_;  // the disk did not take them; before the outbox
   boost::container::deque<Unsynced> unsynced_;
-  boost::container::deque<Shadow> shadows_;          // ascending by both
+  std::map<std::uint64_t, Shadow> shadows_;          // by the sequence of the message
+  std::set<spool::Sequence> shadow_positions_;       // of those that are assigned
   boost::container::deque<std::uint64_t> releases_;  // positions, on their way to the medium
   boost::container::deque<spool::Chunk> chunks_;
   std::size_t chunk_at_ = 0;  // in the first of them
