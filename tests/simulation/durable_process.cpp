@@ -64,8 +64,8 @@ void DurableWorld::begin_life() {
   host.wake = [] {};
   host.log = [this](LogLevel, const std::string& text) {
     journal_.say(text);
-    // Notes of a killed process that were in the kernel only stay there: the power may still take them.
-    if (text.starts_with("cannot save what was acknowledged")) exactly_once_ = false;
+    // Notes and entries of a killed process that were in the kernel only stay there: the power may still take them.
+    if (text.starts_with("cannot save what was acknowledged")) exactly_once_ = positions_hold_ = false;
   };
   host.stored = [this](std::uint64_t sequence, std::uint64_t token) {
     told(sequence, token, Outcome::stored);
@@ -374,6 +374,18 @@ void DurableWorld::handle(const mqtt::Event& event) {
     if (closing->by == mqtt::Closing::By::protocol_violation)
       journal_.fail("the session finds fault with the server: " + std::string(closing->text));
   }
+}
+
+std::string DurableWorld::what_waits() const {
+  const auto& process = *process_;
+  const auto counts = process.session.counts();
+  auto text = std::to_string(process.outbox.depth()) + " in the outbox, " + std::to_string(counts.queued) +
+              " + " + std::to_string(counts.in_flight) + " in the session";
+  if (const auto* backlog = process.outflow.backlog()) {
+    text += ", " + std::to_string(backlog->stats().entries) + " on disk, backlog " +
+            (backlog->drained() ? "" : "not ") + "drained";
+  }
+  return text;
 }
 
 bool DurableWorld::drained() const {

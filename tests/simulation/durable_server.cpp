@@ -96,9 +96,9 @@ void DurableServer::handle_publish(const mqtt::PublishView& packet) {
   const auto id = packet.packet_id;
   const bool refused = v5() && random_.chance(habits.refuse_message);
   const auto reason = refused ? ReasonCode::quota_exceeded : ReasonCode::success;
-  if (const auto known = recorded_.find(id); known != recorded_.end() && known->second != number &&
-                                             id < 0x8000 && application_.orphaned(known->second)) {
-    recorded_.erase(known);
+  const auto held = recorded_.find(id);
+  if (held != recorded_.end() && held->second != number && application_.orphaned(held->second, id)) {
+    recorded_.erase(held);
   }
   if (packet.qos == QoS::at_least_once) {
     if (recorded_.contains(id)) {

@@ -37,8 +37,8 @@ class DurableServer {
     std::function<void(std::uint64_t number, const mqtt::PublishView& packet)> came;  // each PUBLISH
     std::function<void(std::uint64_t number)> delivered;
     std::function<void(std::uint64_t number)> refused;
-    // Whether the process of a message has died: it cannot know what the server holds under which identifier.
-    std::function<bool(std::uint64_t number)> orphaned;
+    // Whether the next process cannot know that the server holds this message under this identifier.
+    std::function<bool(std::uint64_t number, std::uint16_t id)> orphaned;
   };
 
   DurableServer(Journal& journal, Random& random, ProtocolVersion version, const Habits& given,

@@ -89,7 +89,10 @@ void DurableWorld::make_plan() {
               [this](std::uint64_t number) {
                 if (number < messages_.size()) messages_[number].refused = true;
               },
-          .orphaned = [this](std::uint64_t number) { return messages_[number].life != life_; }});
+          .orphaned =
+              [this](std::uint64_t number, std::uint16_t id) {
+                return messages_[number].life != life_ && (id < 0x8000 || !positions_hold_);
+              }});
 }
 
 // --- the network -----------------------------------------------------------------------------------------------------
@@ -339,7 +342,7 @@ void DurableWorld::calm() {
       if (turns > 10 && drained()) break;
     }
     if (journal_.failed()) return;
-    if (turns == 20'000) return journal_.fail("it does not drain");
+    if (turns == 20'000) return journal_.fail("it does not drain: " + what_waits());
     const bool could_open = !process_->outflow.backlog() || !process_->outflow.backlog()->failing();
     if (process_->accepted + process_->recovered != process_->ended && could_open) {
       return journal_.fail("accepted " + std::to_string(process_->accepted) + " and recovered " +

@@ -122,6 +122,7 @@ class DurableWorld {
   void check_expiry(std::uint64_t number, const mqtt::PublishView& packet);
   void settle(std::uint64_t sequence, std::uint64_t token, Outcome outcome);
   bool drained() const;
+  std::string what_waits() const;
 
   // the network
   void open();
@@ -151,7 +152,7 @@ class DurableWorld {
 
   std::deque<Message> messages_;             // by number, from 1
   std::vector<std::uint64_t> last_arrival_;  // by topic
-  bool order_holds_ = true, once_holds_ = true;
+  bool order_holds_ = true, once_holds_ = true, positions_hold_ = true;
   bool exactly_once_ = false;  // across lives too
   bool disk_loses_ = false;    // entries may be given up by the spool
   bool calm_ = false;
