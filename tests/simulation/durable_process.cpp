@@ -64,6 +64,7 @@ void DurableWorld::begin_life() {
   host.wake = [] {};
   host.log = [this](LogLevel, const std::string& text) {
     journal_.say(text);
+    if (text.starts_with("the spool takes no more")) disk_takes_ = false;
     // Notes and entries of a killed process that were in the kernel only stay there: the power may still take them.
     if (text.starts_with("cannot save what was acknowledged")) exactly_once_ = positions_hold_ = false;
   };
@@ -316,6 +317,9 @@ void DurableWorld::check_sent(BytesView bytes) {
       message.sent_before |= before != 0 && before != life_;
       if (before == life_ && message.qos == QoS::at_most_once && once_holds_)
         journal_.fail("message " + std::to_string(number) + " of QoS 0 is sent twice");
+      if (config_.durability == Durability::write_ahead && disk_takes_ &&
+          message.outcome != Outcome::stored && message.life == life_)
+        journal_.fail("message " + std::to_string(number) + " is sent before it is stored");
       if (message.expiry_s != mqtt::no_expiry) check_expiry(number, *publish);
     }
     at += frame.size;

@@ -227,6 +227,7 @@ void DurableWorld::step_disk() {
 
 void DurableWorld::fault_disk() {
   ++totals_.faults;
+  disk_takes_ = false;
   struct Fault {
     Operation kind;
     int error;
@@ -309,6 +310,7 @@ void DurableWorld::step() {
   } else if (is(plan_.disk_full)) {
     const bool full = r.chance(5'000);
     journal_.note("the disk is full: {}", full);
+    disk_takes_ &= !full;
     files_.set_space(full ? files_.bytes_used() + r.below(100'000) : ~std::uint64_t{0});
   }
   if (!journal_.failed() && files_.powered_off()) {

@@ -7,6 +7,7 @@
 // What must hold [docs/guide/durability.md]:
 //   - An accepted message has at most one outcome, and exactly one when its process ends in order or has drained.
 //   - `stored` or `acknowledged`, QoS 1 and 2: it arrives. `stored`: also when everything else was lost.
+//   - With write_ahead, nothing is sent before it is stored, while the disk takes it.
 //   - QoS 2 is delivered once in the life of a process; and across lives with write_ahead and a session that is kept.
 //   - First arrivals on one topic are in the order of acceptance.
 //   - No message begins its way after its expiry; what is left of it on the wire is right.
@@ -155,6 +156,7 @@ class DurableWorld {
   bool order_holds_ = true, once_holds_ = true, positions_hold_ = true;
   bool exactly_once_ = false;  // across lives too
   bool disk_loses_ = false;    // entries may be given up by the spool
+  bool disk_takes_ = true;     // nothing has kept it from taking what it was given
   bool calm_ = false;
   std::uint64_t life_ = 0;
   std::unique_ptr<Process> process_;
