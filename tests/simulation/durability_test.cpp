@@ -16,7 +16,7 @@ std::optional<std::uint64_t> number_from(const char* variable) {
   return std::strtoull(text, nullptr, 10);
 }
 
-constexpr std::uint64_t default_seeds = fulmar::test::sanitized ? 40 : 400;
+constexpr std::uint64_t default_seeds = fulmar::test::sanitized ? 100 : 400;
 
 TEST(Durability, what_was_accepted_ends_once_and_what_was_stored_arrives_P1_P3_P4_P5) {
   if (const auto seed = number_from("FULMAR_SEED")) {

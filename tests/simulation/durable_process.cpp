@@ -51,6 +51,13 @@ DurableWorld::Process::Process(const ClientConfig& config)
       session(session_config(config)),
       outflow(config, outbox, session) {}
 
+DurableWorld::Process::~Process() {
+  for (auto block = outbox.front(); !block.empty(); block = outbox.front()) {
+    if (auto* shared = RecordView(block.data()).shared_payload()) shared->release();
+    outbox.pop();
+  }
+}
+
 // --- the process -----------------------------------------------------------------------------------------------------
 
 void DurableWorld::begin_life() {

@@ -83,6 +83,9 @@ class DurableWorld {
   // All that a kill ends.
   struct Process {
     explicit Process(const ClientConfig& config);
+    ~Process();
+    Process(const Process&) = delete;
+    Process& operator=(const Process&) = delete;
 
     outbox::Ring outbox;
     mqtt::Session session;
