@@ -12,6 +12,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
+constexpr std::uint64_t forget_token = ~std::uint64_t{0};  // others are positions
+constexpr auto forgetting_max = 1s;                        // a disk that takes longer holds up nothing
 constexpr std::size_t inline_payload_max = std::size_t{64} << 10;  // larger ones travel by reference
 
 LogLevel level_of(spool::Level level) {
@@ -25,6 +27,14 @@ LogLevel level_of(spool::Level level) {
 
 std::string entries(std::uint64_t count) {
   return std::to_string(count) + (count == 1 ? " message" : " messages");
+}
+
+spool::SpoolOptions timed(spool::SpoolOptions options, const Backlog::Surroundings& surroundings) {
+  options.now = surroundings.now;
+  options.wall_ms = [wall_now = surroundings.wall_now] {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(wall_now().time_since_epoch()).count();
+  };
+  return options;
 }
 
 }  // namespace
@@ -52,6 +62,16 @@ Backlog::Backlog(const ClientConfig& config, Host host, std::uint64_t expected)
   if (auto started = spool_.start(); !started) on(spool::OpenFailed{started.error()});
 }
 
+Backlog::Backlog(const ClientConfig& config, Host host, std::uint64_t expected, Surroundings surroundings)
+    : write_ahead_(config.durability == Durability::write_ahead),
+      host_(std::move(host)),
+      expected_(expected),
+      now_(surroundings.now),
+      wall_now_(surroundings.wall_now),
+      spool_(timed(options_for(config), surroundings), host_.wake, surroundings.files) {
+  if (auto started = spool_.start_stepped(); !started) on(spool::OpenFailed{started.error()});
+}
+
 Backlog::~Backlog() {
   for (const auto& put : unassigned_) release(put.block);
   for (auto* block : unstored_) release(block);
@@ -64,10 +84,7 @@ void Backlog::poll(mqtt::Session& session) {
   session_ = nullptr;
 }
 
-void Backlog::submit() {
-  if (!unstored_.empty() && takes_again_) retry_unstored();
-  spool_.submit();
-}
+void Backlog::submit() { spool_.submit(); }
 
 // --- to the disk -----------------------------------------------------------------------------------------------------
 
@@ -88,7 +105,7 @@ void Backlog::release(std::byte* block) {
 }
 
 bool Backlog::append(mqtt::RecordView record, bool sync) {
-  const StoredMessageParts message(record, mqtt::Instant::clock::now(), WallClock::now());
+  const StoredMessageParts message(record, now_(), wall_now_());
   const auto promise = sync ? spool::Spool::Promise::synced : spool::Spool::Promise::written;
   room_ = spool_.append(message.parts, 0, ++last_token_, promise);
   return room_;
@@ -101,15 +118,16 @@ bool Backlog::put(mqtt::RecordView record, bool sync) {
 }
 
 bool Backlog::put_shadow(mqtt::RecordView record) {
-  if (!takes() || !append(record, true)) return false;
+  if (!opened_ || failing_) return false;
+  if (shadow_of(record.header().sequence)) return true;
+  if (!append(record, true)) return false;
   unassigned_.push_back({nullptr, record.header().sequence, 0});
-  shadows_.push_back({record.header().sequence, 0, false});
+  shadows_.emplace(record.header().sequence, Shadow{});
   return true;
 }
 
 // One at a time, so that none overtakes another when there is room for a part of them only.
-void Backlog::retry_unstored() {
-  if (!opened_ || failing_ || !unassigned_.empty()) return;
+void Backlog::retry() {
   std::byte* block = unstored_.front();
   const mqtt::RecordView record(block);
   if (!append(record, write_ahead_ || record.header().write_ahead)) return;
@@ -127,7 +145,8 @@ void Backlog::on(const spool::Opened& event) {
   opened_ = true;
   assigned_ = synced_ = recovered_through_ = event.next - 1;
   delivered_ = event.first - 1;
-  if (event.stats.entries > expected_) host_.recovered(event.stats.entries - expected_);
+  const auto there = event.stats.entries + event.stats.lost;  // what is lost is told as dropped next
+  if (there > expected_) host_.recovered(there - expected_);
   if (event.stats.entries > 0) {
     host_.log(LogLevel::info, entries(event.stats.entries) + " wait in the spool");
   }
@@ -150,9 +169,10 @@ void Backlog::on(const spool::Assigned& event) {
     ++spooled_;
     return;
   }
-  const auto shadow = std::ranges::find(shadows_, put.sequence, &Shadow::sequence);
-  shadow->position = event.sequence;
-  if (!shadow->settled) return;
+  auto& shadow = shadows_.at(put.sequence);
+  shadow.position = event.sequence;
+  shadow_positions_.insert(event.sequence);
+  if (!shadow.settled) return;
   spool_.acknowledge(event.sequence);
   forget_settled_shadows();
 }
@@ -162,12 +182,13 @@ void Backlog::on(const spool::Rejected& event) {
   unassigned_.pop_front();
   takes_again_ = false;
   if (!put.block) {
-    shadows_.erase(std::ranges::find(shadows_, put.sequence, &Shadow::sequence));
+    shadows_.erase(put.sequence);
   } else if (put.again) {
     unstored_.push_front(put.block);
   } else {
     unstored_.push_back(put.block);
   }
+  if (!put.block) straight(put.sequence);
   if (event.reason == spool::Refusal::failing || std::exchange(full_told_, true)) return;
   host_.log(LogLevel::warning,
             "the spool takes no more, messages wait in memory: " + std::string(to_string(event.reason)));
@@ -184,6 +205,10 @@ void Backlog::on(const spool::Stored& event) {
 }
 
 void Backlog::on(const spool::ReleasesSaved& event) {
+  if (event.token == forget_token) {
+    forgetting_ = false;
+    return;
+  }
   // Tokens are positions; all up to this one, in the order of release(). It may be of a session that was lost.
   if (std::ranges::find(releases_, event.token) == releases_.end()) return;
   while (!releases_.empty()) {
@@ -199,7 +224,22 @@ void Backlog::on(const spool::Chunk& event) { chunks_.push_back(event); }
 void Backlog::on(const spool::ReadToEnd& event) { end_ = std::max(end_, event.through); }
 
 void Backlog::on(const spool::Dropped& event) {
-  if (event.entries > 0) host_.dropped(event.entries);
+  given_up_ = std::max(given_up_, event.low);
+  // The messages of shadows are with the session: nothing of them is dropped but the copy.
+  std::uint64_t copies = 0;
+  for (auto at = shadows_.begin(); at != shadows_.end();) {
+    const auto& [sequence, shadow] = *at;
+    if (shadow.settled || shadow.position == 0 || shadow.position > given_up_) {
+      ++at;
+      continue;
+    }
+    straight(sequence);
+    shadow_positions_.erase(shadow.position);
+    at = shadows_.erase(at);
+    ++copies;
+  }
+  host_.dropped(event.entries);
+  if (copies > 0) host_.not_dropped(copies);
   if (chunks_.empty()) delivered_ = std::max(delivered_, event.low);
   takes_again_ = true;
 }
@@ -229,7 +269,7 @@ void Backlog::want(bool entries) {
 }
 
 void Backlog::feed(mqtt::Session& session, mqtt::Instant now) {
-  const auto wall_now = WallClock::now();
+  const auto wall_now = wall_now_();
   while (!chunks_.empty()) {
     const auto& chunk = chunks_.front();
     for (; chunk_at_ < chunk.entries.size(); ++chunk_at_) {
@@ -250,6 +290,7 @@ void Backlog::feed(mqtt::Session& session, mqtt::Instant now) {
     std::byte* block = unstored_.front();
     const mqtt::RecordView record(block);
     if (!session.publish(record)) return;  // its reference to a shared payload passes to the session
+    straight(record.header().sequence);
     pool_.release(block, record.block_size());
     unstored_.pop_front();
   }
@@ -257,7 +298,7 @@ void Backlog::feed(mqtt::Session& session, mqtt::Instant now) {
 
 bool Backlog::feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt::Instant now,
                          WallClock::time_point wall_now) {
-  if (is_shadow(entry.sequence)) return true;
+  if (entry.sequence <= given_up_ || shadow_positions_.contains(entry.sequence)) return true;
   if (session.publish_room() == 0) return false;
   auto parts = read_stored_message(entry.bytes, now, wall_now);
   if (!parts) {
@@ -277,10 +318,15 @@ bool Backlog::feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt
   scratch_.resize(mqtt::RecordView::size_for(*parts) / sizeof(std::uint64_t));
   auto* block = reinterpret_cast<std::byte*>(scratch_.data());
   mqtt::write_record(block, *parts);
-  const auto how = entry.released                         ? mqtt::Resumed::released
-                   : entry.sequence <= recovered_through_ ? mqtt::Resumed::maybe_sent
-                                                          : mqtt::Resumed::fresh;
-  const bool taken = parts->qos == QoS::exactly_once
+  // It may have been read before the session was lost.
+  const bool known = !session_lost_ && entry.sequence <= recovered_through_;
+  const auto how = !known           ? mqtt::Resumed::fresh
+                   : entry.released ? mqtt::Resumed::released
+                                    : mqtt::Resumed::maybe_sent;
+  // One that is not synced is a plain message: should the power fail, its position would be given to another one, and the
+  // server could hold this one under the identifier that follows from it.
+  const bool has_position = entry.sequence <= synced_;
+  const bool taken = parts->qos == QoS::exactly_once && has_position
                          ? session.publish_stored(mqtt::RecordView(block), entry.sequence, how)
                          : session.publish(mqtt::RecordView(block));
   if (!taken) {
@@ -293,27 +339,24 @@ bool Backlog::feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt
 
 // --- back from the session -------------------------------------------------------------------------------------------
 
-void Backlog::settled(std::uint64_t sequence) {
-  spool_.acknowledge(sequence & ~from_disk);
+bool Backlog::settled(std::uint64_t sequence) {
   takes_again_ = true;
+  const auto position = sequence & ~from_disk;
+  if (position <= given_up_) return false;
+  spool_.acknowledge(position);
+  return true;
+}
+
+void Backlog::straight(std::uint64_t sequence) {
+  straight_ = std::min(straight_.value_or(sequence), sequence);
 }
 
 Backlog::Shadow* Backlog::shadow_of(std::uint64_t sequence) {
-  const auto found = std::ranges::lower_bound(shadows_, sequence, {}, &Shadow::sequence);
-  return found != shadows_.end() && found->sequence == sequence ? &*found : nullptr;
-}
-
-bool Backlog::is_shadow(spool::Sequence position) const {
-  if (shadows_.empty()) return false;
-  // Those that are not assigned yet are at the end.
-  const auto found = std::ranges::lower_bound(shadows_, position, {}, [](const Shadow& shadow) {
-    return shadow.position == 0 ? ~spool::Sequence{0} : shadow.position;
-  });
-  return found != shadows_.end() && found->position == position;
+  const auto found = shadows_.find(sequence);
+  return found != shadows_.end() ? &found->second : nullptr;
 }
 
 void Backlog::direct_settled(std::uint64_t sequence) {
-  if (shadows_.empty()) return;
   auto* shadow = shadow_of(sequence);
   if (!shadow) return;
   shadow->settled = true;
@@ -322,10 +365,12 @@ void Backlog::direct_settled(std::uint64_t sequence) {
 }
 
 void Backlog::forget_settled_shadows() {
-  while (!shadows_.empty() && shadows_.front().settled && shadows_.front().position) {
+  while (!shadows_.empty()) {
+    const auto& oldest = shadows_.begin()->second;
     // Read ahead it may be still.
-    if (shadows_.front().position > delivered_) break;
-    shadows_.pop_front();
+    if (!oldest.settled || oldest.position == 0 || oldest.position > delivered_) return;
+    shadow_positions_.erase(oldest.position);
+    shadows_.erase(shadows_.begin());
   }
 }
 
@@ -334,16 +379,17 @@ void Backlog::received(std::uint64_t position) {
   spool_.release(position, position);
 }
 
-void Backlog::session_lost() {
+void Backlog::session_lost(mqtt::Instant now) {
   releases_.clear();
-  spool_.forget_releases();
+  session_lost_ = forgetting_ = true;
+  forgetting_until_ = now + forgetting_max;
+  spool_.forget_releases(forget_token);
 }
 
 bool Backlog::is_stored(std::uint64_t sequence) const {
   if (is_from_disk(sequence)) return (sequence & ~from_disk) <= synced_;
-  const auto found = std::ranges::lower_bound(shadows_, sequence, {}, &Shadow::sequence);
-  return found != shadows_.end() && found->sequence == sequence && found->position &&
-         found->position <= synced_;
+  const auto found = shadows_.find(sequence);
+  return found != shadows_.end() && found->second.position && found->second.position <= synced_;
 }
 
 std::optional<std::uint64_t> Backlog::oldest_unsynced() const {

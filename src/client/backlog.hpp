@@ -20,9 +20,12 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <boost/container/deque.hpp>
@@ -48,8 +51,17 @@ class Backlog {
     std::function<void()> wake;  // any thread: there is something to poll()
     std::function<void(LogLevel, std::string)> log;
     std::function<void(std::uint64_t sequence, std::uint64_t token)> stored;  // of a message with a token
-    std::function<void(std::uint64_t count)> dropped;    // by the spool, from among those it had
-    std::function<void(std::uint64_t count)> recovered;  // were there already
+    std::function<void(std::uint64_t count)> dropped;      // by the spool, from among those it had
+    std::function<void(std::uint64_t count)> not_dropped;  // so many of them had an outcome after all
+    std::function<void(std::uint64_t count)> recovered;    // were there already
+  };
+
+  // What is around it, for a simulation: other files, time that does not pass by itself, and a spool without a thread,
+  // whose work is done by step().
+  struct Surroundings {
+    spool::FileSystem& files;
+    std::function<mqtt::Instant()> now;
+    std::function<WallClock::time_point()> wall_now;
   };
 
   // The options of the spool that a configuration asks for, and the largest entry that fits.
@@ -58,6 +70,7 @@ class Backlog {
 
   Backlog(const ClientConfig& config, Host host,
           std::uint64_t expected);  // `expected`: entries that are known to be there
+  Backlog(const ClientConfig& config, Host host, std::uint64_t expected, Surroundings surroundings);
   ~Backlog();
   Backlog(const Backlog&) = delete;
   Backlog& operator=(const Backlog&) = delete;
@@ -65,12 +78,18 @@ class Backlog {
   // Each turn: poll() first, submit() last.
   void poll(mqtt::Session& session);
   void submit();
+  bool step() { return spool_.step(); }  // with Surroundings only
 
   // --- to the disk
   // Copies the record, which stays the caller's; false when there is no room now (wake() follows), or the disk fails.
   bool put(mqtt::RecordView record, bool sync);
-  // The same of one that the session holds; in the order of their sequences.
+  // The same of one that the session holds, unless there is one already; in the order of their sequences.
   bool put_shadow(mqtt::RecordView record);
+  // The oldest of those that the disk did not take once more, when that has a chance: what is in flight goes before it.
+  bool may_retry() const {
+    return opened_ && !failing_ && takes_again_ && unassigned_.empty() && !unstored_.empty();
+  }
+  void retry();
   // Whether put() has a chance.
   bool takes() const { return opened_ && !failing_ && unstored_.empty(); }
   // Whether it has since the last poll(): not while the disk is behind, and the spool wakes the owner when it has caught up.
@@ -86,14 +105,20 @@ class Backlog {
   // Publishes what the session has room for. `up`: there is a link to send it on.
   void feed(mqtt::Session& session, mqtt::Instant now);
   void want(bool entries);
+  // The smallest sequence, since it was asked last, of a message that the session has and the disk did not take.
+  std::optional<std::uint64_t> take_straight() { return std::exchange(straight_, {}); }
 
   // --- back from the session
-  // Of a message from the disk, by its sequence.
-  void settled(std::uint64_t sequence);
+  // Of a message from the disk, by its sequence. False: it was counted as dropped while the session had it.
+  bool settled(std::uint64_t sequence);
   // Of one that came straight from the outbox; the shadow of it, if there is one, goes too.
   void direct_settled(std::uint64_t sequence);
   void received(std::uint64_t position);  // its PUBREC came
-  void session_lost();                    // what the server had received it has forgotten
+  // What the server had received it has forgotten. The session transmits nothing until the notes of that are gone from the
+  // disk: a process that found them would release what this one has published anew, and the server may not have it.
+  void session_lost(mqtt::Instant now);
+  bool forgetting() const { return forgetting_; }
+  bool holds_back(mqtt::Instant now) const { return forgetting_ && !failing() && now < forgetting_until_; }
   // Whether it is on the medium: synced.
   bool is_stored(std::uint64_t sequence) const;
 
@@ -126,7 +151,6 @@ class Backlog {
     bool shadow = false;
   };
   struct Shadow {
-    std::uint64_t sequence = 0;
     spool::Sequence position = 0;  // 0: not assigned yet
     bool settled = false;
   };
@@ -134,11 +158,10 @@ class Backlog {
   bool append(mqtt::RecordView record, bool sync);
   std::byte* copy(mqtt::RecordView record);
   void release(std::byte* block);
-  void retry_unstored();
+  void straight(std::uint64_t sequence);
   bool feed_entry(mqtt::Session& session, const spool::Entry& entry, mqtt::Instant now,
                   WallClock::time_point wall_now);
   Shadow* shadow_of(std::uint64_t sequence);
-  bool is_shadow(spool::Sequence position) const;
   void forget_settled_shadows();
 
   void on(const spool::Opened& event);
@@ -150,6 +173,7 @@ class Backlog {
   void on(const spool::Chunk& event);
   void on(const spool::ReadToEnd& event);
   void on(const spool::Dropped& event);
+  void on(const spool::NotDropped& event) { host_.not_dropped(event.entries); }
   void on(const spool::Failing& event);
   void on(const spool::Recovered& event);
   void on(const spool::Notice& event);
@@ -157,6 +181,8 @@ class Backlog {
   const bool write_ahead_;
   const Host host_;
   const std::uint64_t expected_;
+  std::function<mqtt::Instant()> now_ = mqtt::Instant::clock::now;
+  std::function<WallClock::time_point()> wall_now_ = WallClock::now;
   spool::Spool spool_;
   mqtt::BlockPool pool_;
   mqtt::Session* session_ = nullptr;  // during poll()
@@ -168,21 +194,28 @@ class Backlog {
   bool full_told_ = false;
   bool wanting_ = false;
   bool takes_again_ = false;  // something has changed since it took no more
+  std::optional<std::uint64_t> straight_;
   std::uint64_t last_token_ = 0;
 
   boost::container::deque<Put> unassigned_;       // with the spool, which has not said yet that it takes them
   boost::container::deque<std::byte*> unstored_;  // the disk did not take them; before the outbox
   boost::container::deque<Unsynced> unsynced_;
-  boost::container::deque<Shadow> shadows_;          // ascending by both
+  std::map<std::uint64_t, Shadow> shadows_;          // by the sequence of the message
+  std::set<spool::Sequence> shadow_positions_;       // of those that are assigned
   boost::container::deque<std::uint64_t> releases_;  // positions, on their way to the medium
   boost::container::deque<spool::Chunk> chunks_;
   std::size_t chunk_at_ = 0;  // in the first of them
+
+  bool session_lost_ = false;  // since this object was made: notes of former processes are void
+  bool forgetting_ = false;    // notes, on the disk
+  mqtt::Instant forgetting_until_{};
 
   spool::Sequence assigned_ = 0;   // the last one
   spool::Sequence delivered_ = 0;  // all up to it are with the session, or gone
   spool::Sequence end_ = 0;        // there was nothing more to read up to it
   spool::Sequence synced_ = 0;
   spool::Sequence ahead_through_ = 0;      // the last of those that must be synced before they are sent
+  spool::Sequence given_up_ = 0;           // what was not settled up to it the spool has dropped
   spool::Sequence recovered_through_ = 0;  // a former run may have sent these
   std::uint64_t spooled_ = 0, replayed_ = 0;
   std::vector<std::uint64_t> scratch_;

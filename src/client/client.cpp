@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <mutex>
@@ -407,7 +408,9 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     // Last, so that what has an outcome was accepted, and `waiting` is never negative.
     m.accepted = outbox_.pushed() + dropped_at_publish();
     m.recovered = get(counters_.recovered);
-    m.waiting = m.accepted + m.recovered - m.acknowledged - m.refused - m.expired - m.dropped;
+    // But for a moment in which a message that the spool gave up, and that was acknowledged meanwhile, counts as both.
+    const auto all = m.accepted + m.recovered;
+    m.waiting = all - std::min(all, m.acknowledged + m.refused + m.expired + m.dropped);
     return m;
   }
 

@@ -89,6 +89,7 @@ Connection::Connection(EventLoop& loop, const ClientConfig& config, std::vector<
       dispatcher_(dispatcher),
       counters_(counters),
       session_(session_config(config)),
+      outflow_(config, outbox, session_),
       subscriptions_(session_, dispatcher),
       resolver_(loop.context().get_executor()),
       backoff_({config.reconnect_min_delay, config.reconnect_max_delay, stable_after}, random_seed()),
@@ -129,10 +130,7 @@ void Connection::attach() {
   wake_stream_.assign(wake_.descriptor());
   listen_for_wakes();
   if (!config_.spool_dir.empty()) {
-    backlog_ = std::make_unique<Backlog>(config_, backlog_host(), left_on_disk_);
-    diverting_ = true;
-    diverted_below_ = direct_from_ = outbox_.popped();
-    offline_since_.reset();
+    outflow_.open(std::make_unique<Backlog>(config_, backlog_host(), left_on_disk_));
   }
 }
 
@@ -388,16 +386,17 @@ void Connection::stop(std::chrono::milliseconds deadline, std::shared_ptr<Waiter
 }
 
 std::uint64_t Connection::close_backlog(std::chrono::milliseconds deadline) {
-  if (!backlog_) return left_on_disk_;
-  backlog_->stop(deadline, [this](Backlog::Unsettled message) {
+  auto* backlog = outflow_.backlog();
+  if (!backlog) return left_on_disk_;
+  backlog->stop(deadline, [this](Backlog::Unsettled message) {
     if (!message.maybe_stored) Counters::add(counters_.dropped_shutdown);
     if (message.token) tell(message.sequence, message.token, Delivery::Outcome::dropped, 0);
   });
   take_snapshot();
   left_on_disk_ = counters_.spool_messages.load(std::memory_order_relaxed);
-  spooled_before_ += backlog_->spooled();
-  replayed_before_ += backlog_->replayed();
-  backlog_.reset();
+  spooled_before_ += backlog->spooled();
+  replayed_before_ += backlog->replayed();
+  outflow_.close();
   return left_on_disk_;
 }
 

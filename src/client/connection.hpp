@@ -30,11 +30,11 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/container/deque.hpp>
 
-#include "client/backlog.hpp"
 #include "client/backoff.hpp"
 #include "client/dispatcher.hpp"
 #include "client/event_loop.hpp"
 #include "client/inbound_acknowledgements.hpp"
+#include "client/outflow.hpp"
 #include "client/subscription_requests.hpp"
 #include "client/vitals.hpp"
 #include "fulmar/client.hpp"
@@ -202,9 +202,7 @@ class Connection final : private net::Transport::Listener {
   bool deliver(const mqtt::PublishView& message);
   void take_acknowledgements();
   void make_room();
-  void look_at_backlog(Instant now);
-  bool must_divert(Instant now);
-  bool divert_in_flight();
+  Outflow::Situation situation() const;
   Backlog::Host backlog_host();
   void tell(std::uint64_t sequence, std::uint64_t token, Delivery::Outcome outcome, std::uint8_t reason);
   bool queue_own(const Vitals::Publication& publication);
@@ -216,7 +214,7 @@ class Connection final : private net::Transport::Listener {
   void handle(const mqtt::Refused& event);
   void handle(const mqtt::Received& event);
   void handle(const mqtt::Completed& event);
-  void handle(const mqtt::PubrecReceived& event) { backlog_->received(event.position); }
+  void handle(const mqtt::PubrecReceived& event) { outflow_.backlog()->received(event.position); }
   void handle(const mqtt::SubscriptionAcknowledged& event) { subscriptions_.answered(event); }
   void handle(const mqtt::Closing& event);
   void handle(const mqtt::Authentication&) {}  // no method is ever offered, so none comes
@@ -224,7 +222,6 @@ class Connection final : private net::Transport::Listener {
   void release_rx();
   void settle(std::uint64_t sequence, std::uint64_t token, Delivery::Outcome outcome, std::uint8_t reason);
   void drop(mqtt::RecordView record, Counters::Counter& counter);
-  std::uint64_t settled_below() const;  // every message with a smaller sequence has an outcome
   void check_waiters();
   void watch_progress(Instant now);
   void take_snapshot();
@@ -246,6 +243,7 @@ class Connection final : private net::Transport::Listener {
   Dispatcher& dispatcher_;
   Counters& counters_;
   mqtt::Session session_;
+  Outflow outflow_;  // with a backlog while the connection is attached and there is a spool
   SubscriptionRequests subscriptions_;
   net::Resolver resolver_;
   std::unique_ptr<net::Transport> transport_;
@@ -298,12 +296,6 @@ class Connection final : private net::Transport::Listener {
   using Block = std::unique_ptr<std::uint64_t[]>;  // 8-byte aligned, a record
   boost::container::deque<Block> own_;
 
-  // Null without a spool, and while the connection is not attached.
-  std::unique_ptr<Backlog> backlog_;
-  bool diverting_ = false;            // messages go to the disk, not straight to the session
-  std::uint64_t direct_from_ = 0;     // the first sequence since that ended last
-  std::uint64_t diverted_below_ = 0;  // of those that the session has, smaller sequences are on disk too
-  std::optional<Instant> offline_since_{};
   std::uint64_t left_on_disk_ = 0;                          // entries, when the spool was closed last
   std::uint64_t spooled_before_ = 0, replayed_before_ = 0;  // by former backlogs
 

@@ -18,13 +18,6 @@ using WallClock = std::chrono::system_clock;
 
 namespace {
 
-// Tokens of the client's own messages; those of users are addresses.
-constexpr std::uint64_t health_token = 1;
-constexpr std::uint64_t heartbeat_token = 2;
-
-// So long without a link, and messages go to disk; and then as often.
-constexpr auto spill_after = 50ms;
-
 // While the session takes nothing: so soon after messages have come the outbox is mapped ahead again, then half as often each
 // time that there was none since; so long without one, and a publisher has to call.
 constexpr auto map_again_min = 250us;
@@ -51,8 +44,9 @@ void Connection::turn() {
   deliver_held();
   pump();
   const auto now = Clock::now();
-  if (backlog_) look_at_backlog(now);
-  if (config_.overflow == Overflow::drop_oldest && !(backlog_ && backlog_->takes())) make_room();
+  auto* backlog = outflow_.backlog();
+  if (backlog) outflow_.look(situation(), now);
+  if (config_.overflow == Overflow::drop_oldest && !(backlog && backlog->takes())) make_room();
   if (phase_ == Phase::up) subscriptions_.send();
   if (transport_ && phase_ >= Phase::greeting) fill_and_write(now);
   pump();
@@ -66,7 +60,7 @@ void Connection::turn() {
   watch_progress(now);
   if (!attached_) return;
   if (!lingering_) read_more();
-  if (backlog_) backlog_->submit();
+  if (backlog) backlog->submit();
   map_ahead();
   take_snapshot();
   check_waiters();
@@ -85,14 +79,15 @@ void Connection::take_snapshot() {
   counters_.resent.store(counts.publishes_resent, std::memory_order_relaxed);
   counters_.answers_ignored.store(counts.answers_ignored, std::memory_order_relaxed);
   counters_.protocol_violations.store(counts.violations, std::memory_order_relaxed);
-  if (!backlog_) return;
-  const auto spool = backlog_->stats();
+  const auto* backlog = outflow_.backlog();
+  if (!backlog) return;
+  const auto spool = backlog->stats();
   counters_.spool_messages.store(spool.entries, std::memory_order_relaxed);
   counters_.spool_bytes.store(spool.bytes, std::memory_order_relaxed);
   counters_.spool_oldest_ms.store(static_cast<std::uint64_t>(spool.oldest_ms), std::memory_order_relaxed);
-  counters_.spool_failing.store(backlog_->failing(), std::memory_order_relaxed);
-  counters_.spooled.store(spooled_before_ + backlog_->spooled(), std::memory_order_relaxed);
-  counters_.replayed.store(replayed_before_ + backlog_->replayed(), std::memory_order_relaxed);
+  counters_.spool_failing.store(backlog->failing(), std::memory_order_relaxed);
+  counters_.spooled.store(spooled_before_ + backlog->spooled(), std::memory_order_relaxed);
+  counters_.replayed.store(replayed_before_ + backlog->replayed(), std::memory_order_relaxed);
 }
 
 // --- the backlog -----------------------------------------------------------------------------------------------------
@@ -105,68 +100,20 @@ Backlog::Host Connection::backlog_host() {
     tell(sequence, token, Delivery::Outcome::stored, 0);
   };
   host.dropped = [this](std::uint64_t count) { Counters::add(counters_.dropped_spool, count); };
+  host.not_dropped = [this](std::uint64_t count) { Counters::add(counters_.dropped_spool, 0 - count); };
   host.recovered = [this](std::uint64_t count) { Counters::add(counters_.recovered, count); };
   return host;
 }
 
-// Moves what must not or cannot go straight to the session from the outbox to the disk.
-void Connection::look_at_backlog(Instant now) {
-  backlog_->poll(session_);
-  if (phase_ == Phase::up) {
-    offline_since_.reset();
-  } else if (!offline_since_) {
-    offline_since_ = now;
-  }
-  backlog_->want(phase_ == Phase::up && !goodbye_);
-  if (!must_divert(now)) {
-    if (std::exchange(diverting_, false)) direct_from_ = outbox_.popped();
-    return;
-  }
-  diverting_ = true;
-  if (!backlog_->takes() || !divert_in_flight()) return;
-  while (outbox_.popped() < outbox_until_) {
-    const auto block = outbox_.front();
-    if (block.empty()) break;
-    const mqtt::RecordView record(block.data());
-    if (!backlog_->put(record, record.header().write_ahead)) break;
-    if (auto* shared = record.shared_payload()) shared->release();
-    outbox_.pop();
-  }
-  diverted_below_ = outbox_.popped();
-  direct_from_ = outbox_.popped();
-  const bool asked =
-      std::ranges::any_of(waiters_, &Waiter::waits_for_messages, [](const auto& w) -> auto& { return *w; });
-  if (asked) backlog_->sync();
-}
-
-bool Connection::must_divert(Instant now) {
-  if (backlog_->opening() || !backlog_->drained()) return true;
-  if (backlog_->failing()) return false;
-  const auto next = outbox_.front();
-  if (next.empty() ? config_.durability == Durability::write_ahead
-                   : mqtt::RecordView(next.data()).header().write_ahead)
-    return true;
-  for (const auto& waiter : waiters_) {
-    if (waiter->kind == Waiter::For::store) return true;
-    if (waiter->kind == Waiter::For::flush && phase_ != Phase::up) return true;
-  }
-  const bool filling =
-      outbox_.bytes() > outbox_.capacity_bytes() / 2 || outbox_.depth() > config_.outbox_messages / 2;
-  if (phase_ == Phase::up && !goodbye_) return filling && session_.publish_room() == 0;
-  return filling || (offline_since_ && now >= *offline_since_ + spill_after);
-}
-
-// What is in flight goes before what is diverted, also after a restart. False: there is more, and no room now.
-bool Connection::divert_in_flight() {
-  bool all = true;
-  session_.for_each_pending([&](mqtt::RecordView record, std::optional<std::uint64_t>) {
-    const auto& header = record.header();
-    const bool own = header.token == health_token || header.token == heartbeat_token;
-    if (!all || own || Backlog::is_from_disk(header.sequence) || header.sequence < diverted_below_) return;
-    all = backlog_->put_shadow(record);
-    if (all) diverted_below_ = header.sequence + 1;
-  });
-  return all;
+Outflow::Situation Connection::situation() const {
+  const auto somebody = [this](Waiter::For kind) {
+    return std::ranges::any_of(waiters_, [kind](const auto& waiter) { return waiter->kind == kind; });
+  };
+  return {.up = phase_ == Phase::up,
+          .leaving = goodbye_,
+          .store_asked = somebody(Waiter::For::store),
+          .flush_asked = somebody(Waiter::For::flush),
+          .until = outbox_until_};
 }
 
 // False: the dispatcher has no room now.
@@ -235,7 +182,7 @@ bool Connection::queue_own(const Vitals::Publication& publication) {
   parts.qos = publication.qos;
   parts.retain = publication.retain;
   parts.sequence = outbox_.popped();  // a flush() waits for it too
-  parts.token = publication.is_heartbeat ? heartbeat_token : health_token;
+  parts.token = publication.is_heartbeat ? Outflow::heartbeat_token : Outflow::health_token;
   const auto server = this->server();
   if (parts.topic.size() + parts.payload.size() > server.packet_max || parts.qos > server.maximum_qos ||
       (parts.retain && !server.retain_available)) {
@@ -259,22 +206,12 @@ void Connection::fill_and_write(Instant now) {
   written_at_ = now;
   tx_begin_ = tx_end_ = 0;
   if (!own_.empty() && !goodbye_) publish_own();
+  const auto taken = situation();
   while (BufferPool::buffer_size - tx_end_ >= BufferPool::buffer_size / 16) {
-    if (phase_ == Phase::up && !goodbye_ && backlog_) backlog_->feed(session_, now);
-    if (phase_ == Phase::up && !goodbye_ && !diverting_) {
-      for (std::size_t room = session_.publish_room(); room > 0 && outbox_.popped() < outbox_until_; --room) {
-        const auto block = outbox_.front();
-        if (block.empty()) break;
-        const mqtt::RecordView record(block.data());
-        // The next turn takes it to the disk, and what is behind it.
-        if (record.header().write_ahead && backlog_ && !backlog_->failing()) break;
-        if (!session_.publish(record)) break;
-        if (!probe_ && record.header().qos != QoS::at_most_once) {
-          probe_ = Probe{record.header().sequence, now};
-        }
-        outbox_.pop();
-      }
-    }
+    if (!outflow_.may_transmit(now)) break;
+    outflow_.feed(taken, now, [&](const mqtt::RecordHeader& header) {
+      if (!probe_ && header.qos != QoS::at_most_once) probe_ = Probe{header.sequence, now};
+    });
     if (!tx_) {
       if (!session_.wants_transmit()) break;
       tx_ = loop_.buffers().take();
@@ -370,7 +307,8 @@ void Connection::handle(const mqtt::Connected& event) {
   was_connected_ = true;
   Counters::add(counters_.connects);
   unacknowledged_.connected(event.session_present);
-  if (backlog_ && !event.session_present) backlog_->session_lost();
+  if (auto* backlog = outflow_.backlog(); backlog && !event.session_present)
+    backlog->session_lost(Clock::now());
   if (!event.session_present) {
     for (auto& overdue : overdue_) overdue.packet_id = 0;
   }
@@ -441,20 +379,17 @@ void Connection::handle(const mqtt::Completed& event) {
 
 void Connection::settle(std::uint64_t sequence, std::uint64_t token, Delivery::Outcome outcome,
                         std::uint8_t reason) {
-  if (token == heartbeat_token) {
+  if (token == Outflow::heartbeat_token) {
     if (outcome == Delivery::Outcome::sent) vitals_.heartbeat_sent(Clock::now());
     return;
   }
-  if (token == health_token) return;
-  if (Backlog::is_from_disk(sequence)) {
-    if (outcome == Delivery::Outcome::dropped) return;  // it stays there
-    backlog_->settled(sequence);
-  } else if (backlog_) {
-    if (outcome == Delivery::Outcome::dropped && backlog_->is_stored(sequence)) {
+  if (token == Outflow::health_token) return;
+  switch (outflow_.settle(sequence, outcome == Delivery::Outcome::dropped)) {
+    case Outflow::Rest::settled: break;
+    case Outflow::Rest::on_disk: return;
+    case Outflow::Rest::stored:
       if (token) tell(sequence, token, Delivery::Outcome::stored, 0);
       return;
-    }
-    if (outcome != Delivery::Outcome::dropped) backlog_->direct_settled(sequence);
   }
   switch (outcome) {
     case Delivery::Outcome::sent:
@@ -518,21 +453,9 @@ void Connection::add_waiter(std::shared_ptr<Waiter> waiter) {
   waiters_.push_back(std::move(waiter));
 }
 
-std::uint64_t Connection::settled_below() const {
-  const auto oldest = session_.oldest();
-  if (!backlog_) return oldest.value_or(outbox_.popped());
-  std::uint64_t below = outbox_.popped();
-  if (const auto unsynced = backlog_->oldest_unsynced()) below = std::min(below, *unsynced);
-  // Those behind messages from the disk are not told apart; those that are on disk too do not count.
-  if (oldest && diverted_below_ < outbox_.popped()) {
-    below = std::min(below, Backlog::is_from_disk(*oldest) ? direct_from_ : *oldest);
-  }
-  return below;
-}
-
 void Connection::check_waiters() {
   if (waiters_.empty()) return;
-  const std::uint64_t below = settled_below();
+  const std::uint64_t below = outflow_.settled_below();
   std::erase_if(waiters_, [&](const std::shared_ptr<Waiter>& waiter) {
     if (waiter->done.load(std::memory_order_relaxed) || waiter->abandoned.load(std::memory_order_relaxed))
       return true;
@@ -590,7 +513,9 @@ void Connection::arm_timer(Instant now) {
   if (oldest_) consider(oldest_since_ + config_.ack_timeout);
   // Without a link the outbox is looked at now and then; with one, the spool's figures are until it is empty.
   const bool spool_empty = counters_.spool_messages.load(std::memory_order_relaxed) == 0;
-  if (backlog_ && !stopping_ && (phase_ != Phase::up || !spool_empty)) consider(now + spill_after);
+  if (outflow_.backlog() && !stopping_ && (phase_ != Phase::up || !spool_empty)) {
+    consider(now + Outflow::spill_after);
+  }
   if (config_.wakeup.lazy_interval > 0us && phase_ == Phase::up && !writing_) {
     consider(now + config_.wakeup.lazy_interval);
   }
@@ -658,10 +583,8 @@ void Connection::on_timer() {
 // Whether a turn would take a message out of the outbox.
 bool Connection::could_take() const {
   // Diverted messages are looked for every spill_after while there is no link; a write-ahead one is waited for.
-  const bool could_store = backlog_ && diverting_ && backlog_->has_room() &&
-                           (phase_ == Phase::up || config_.durability == Durability::write_ahead);
-  return could_store ||
-         (!diverting_ && phase_ == Phase::up && !goodbye_ && !writing_ && session_.publish_room() > 0);
+  return outflow_.could_store(phase_ == Phase::up) || (!outflow_.diverting() && phase_ == Phase::up &&
+                                                       !goodbye_ && !writing_ && session_.publish_room() > 0);
 }
 
 void Connection::map_ahead() {

@@ -143,7 +143,7 @@ class Log {
   std::uint64_t entry_bytes_max() const;
 
   // After a failure that could not be helped by turning to another file; what was synced is still read, and what was not
-  // is kept in memory. Tries again, with yet another file.
+  // is kept in memory, and read from there. recover() tries again, with yet another file.
   bool failing() const { return failing_; }
   Result<void> recover();
   const Error& last_error() const { return last_error_; }
@@ -228,7 +228,10 @@ class Log {
   // False when a part could not be read and is zeros instead.
   Io<bool> fill_from_file(File& file, const std::string& name, std::uint64_t offset,
                           std::span<std::byte> into);
+  Result<void> read_segments(ReadBatch& batch, std::int64_t now_ms);
   Io<Progress> read_segment(ReadBatch& batch, std::size_t index, std::int64_t now_ms);
+  void read_tail(ReadBatch& batch, std::int64_t now_ms);
+  bool passed_segments() const;
   void take(ReadBatch& batch, const Record& record, std::int64_t now_ms);
   std::uint64_t lose(const std::string& where, Sequence from, Sequence to);
   Position position_of(Sequence sequence) const;

@@ -51,13 +51,26 @@ void Log::skip_through(Sequence sequence) {
 }
 
 bool Log::read_to_end() const {
-  if (segments_.empty() || wanted_ == next_) return true;
+  if (wanted_ == next_) return true;
+  return passed_segments() && (active_ || tail_.empty());
+}
+
+// read() is behind the last record that is in a file.
+bool Log::passed_segments() const {
+  // The segment it was in may have been given up.
+  if (segments_.empty() || position_.segment > segments_.back().header.number) return true;
   return position_.segment == segments_.back().header.number &&
          position_.after + 1 >= below(segments_.size() - 1);
 }
 
 Result<void> Log::read(ReadBatch& batch, std::int64_t now_ms) {
   batch.entries_.clear();
+  if (auto done = read_segments(batch, now_ms); !done || !batch.empty()) return done;
+  if (!active_ && passed_segments()) read_tail(batch, now_ms);
+  return {};
+}
+
+Result<void> Log::read_segments(ReadBatch& batch, std::int64_t now_ms) {
   while (batch.empty()) {
     const auto segment = std::ranges::lower_bound(segments_, position_.segment, {},
                                                   [](const Segment& s) { return s.header.number; });
@@ -129,6 +142,30 @@ Io<Log::Progress> Log::read_segment(ReadBatch& batch, std::size_t index, std::in
     position_.offset = base + at;
     if (!batch.empty()) return Progress::on;
     if (scanner.wanted() > buffer.size()) buffer.resize(scanner.wanted());
+  }
+}
+
+// What no file has taken, from memory.
+void Log::read_tail(ReadBatch& batch, std::int64_t now_ms) {
+  auto& buffer = batch.buffer_;
+  std::size_t used = 0;
+  for (std::size_t at = 0, size = 0; at < tail_.size(); at += size) {
+    std::uint32_t length = 0;
+    Record record;
+    std::memcpy(&length, tail_.data() + at, sizeof length);
+    std::memcpy(&record.sequence, tail_.data() + at + 8, 8);
+    std::memcpy(&record.stored_ms, tail_.data() + at + 16, 8);
+    std::memcpy(&record.expires_ms, tail_.data() + at + 24, 8);
+    const std::size_t bytes = length - record_header_bytes;
+    size = static_cast<std::size_t>(record_bytes(bytes));
+    if (record.sequence < wanted_) continue;
+    if (record.sequence > acks_.window_end()) return;
+    if (used == 0) buffer.resize(std::max({buffer.size(), batch.target_bytes_, bytes}));
+    if (used + bytes > buffer.size()) return;
+    if (bytes > 0) std::memcpy(buffer.data() + used, tail_.data() + at + record_header_bytes, bytes);
+    record.bytes = {buffer.data() + used, bytes};
+    used += bytes;
+    take(batch, record, now_ms);
   }
 }
 

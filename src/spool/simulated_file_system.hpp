@@ -47,6 +47,7 @@ class SimulatedFileSystem final : public FileSystem {
   // The process stops: everything that was written is still there.
   void kill() {
     ++life_;
+    power_off_at_ = 0;
     locked_.clear();
   }
   void set_space(std::uint64_t bytes) { space_ = bytes; }  // of all files; names and lengths cost nothing

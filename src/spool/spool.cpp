@@ -60,6 +60,7 @@ struct Spool::State {
             .count();
       };
     }
+    if (!options.now) options.now = Clock::now;
   }
 
   // --- both
@@ -97,9 +98,10 @@ struct Spool::State {
   std::size_t unpolled = 0;  // appends whose fate was not polled
   std::uint64_t reading = 0;
   bool spoke = false;
+  bool stepped = false;  // there is no thread
   bool stopped = false;
 
-  // --- the spool's thread
+  // --- the spool's thread, or the owner in step()
   std::unique_ptr<Log> log;
   std::vector<Event> fresh;
   std::vector<Said> heard;
@@ -111,6 +113,7 @@ struct Spool::State {
   bool sync_wanted = false;
   std::uint64_t reading_now = 0;
   std::uint64_t acknowledged = 0;         // since the cursor was saved
+  std::uint64_t not_dropped = 0;          // see the event
   std::optional<std::uint64_t> released;  // token of the last release that is not saved
   std::optional<Clock::time_point> unsynced_since, cursor_due, aging_due, recover_at, save_again_at,
       read_again_at;
@@ -243,15 +246,17 @@ void Spool::State::take_said() {
     if (!log) continue;
     switch (one.what) {
       case Said::What::acknowledge:
-        if (log->acknowledge(one.number) == Acknowledgements::Outcome::beyond_window) {
-          acknowledgements_refused.fetch_add(1, std::memory_order_relaxed);
-        } else {
-          ++acknowledged;
+        switch (log->acknowledge(one.number)) {
+          case Acknowledgements::Outcome::done: ++acknowledged; break;
+          case Acknowledgements::Outcome::already: ++not_dropped; break;
+          case Acknowledgements::Outcome::beyond_window:
+            acknowledgements_refused.fetch_add(1, std::memory_order_relaxed);
+            break;
         }
         break;
       case Said::What::forget_releases:
         log->forget_releases();
-        acknowledged = acknowledgements_per_save;  // saves at once
+        released = one.token;
         break;
       case Said::What::release:
         if (log->release(one.number) == Acknowledgements::Outcome::beyond_window) {
@@ -274,7 +279,7 @@ void Spool::State::take_said() {
 }
 
 void Spool::State::store() {
-  const auto now = Clock::now();
+  const auto now = options.now();
   if (log->failing() && recover_at && now >= *recover_at) {
     if (log->recover()) {
       failing = false;
@@ -307,7 +312,7 @@ void Spool::State::store() {
 }
 
 void Spool::State::save() {
-  const auto now = Clock::now();
+  const auto now = options.now();
   if (options.log.age_max && (!aging_due || now >= *aging_due)) {
     aging_due = now + options.cursor_interval;
     log->drop_aged(options.wall_ms());
@@ -336,10 +341,11 @@ void Spool::State::tell_losses() {
   tell(Dropped::Why::age, now.dropped_age, told.dropped_age);
   tell(Dropped::Why::lost, now.lost, told.lost);
   told = now;
+  if (not_dropped) fresh.emplace_back(NotDropped{std::exchange(not_dropped, 0)});
 }
 
 void Spool::State::read_ahead() {
-  if (read_again_at && Clock::now() >= *read_again_at) {
+  if (read_again_at && options.now() >= *read_again_at) {
     read_again_at.reset();
     may_read = true;
   }
@@ -352,7 +358,7 @@ void Spool::State::read_ahead() {
     if (const auto read = log->read(batch, options.wall_ms()); !read) {
       notice(Level::error, read.error().message);
       may_read = false;
-      read_again_at = Clock::now() + options.retry_interval;
+      read_again_at = options.now() + options.retry_interval;
       return;
     }
     if (batch.empty()) {
@@ -431,8 +437,35 @@ Result<void> Spool::start() {
   return {};
 }
 
+Result<void> Spool::start_stepped() {
+  if (auto valid = state_->options.log.validate(); !valid) return valid;
+  state_->stepped = true;
+  state_->open();
+  state_->publish();
+  return {};
+}
+
+bool Spool::step() {
+  State& state = *state_;
+  if (!state.stepped || state.stopped) return false;
+  const bool had_work = state.has_work();
+  const bool worked = state.turn();
+  state.publish();
+  return had_work || worked;
+}
+
 bool Spool::stop(std::chrono::milliseconds deadline) {
   State& state = *state_;
+  if (state.stepped) {
+    if (std::exchange(state.stopped, true)) return true;
+    submit();
+    do {
+      state.turn();
+    } while (state.has_work());
+    state.close();
+    state.publish();
+    return true;
+  }
   if (!state.thread.joinable()) return !state.abandoned;
   state.stopped = true;
   submit();
@@ -498,7 +531,9 @@ bool Spool::append(std::span<const Bytes> parts, std::int64_t expires_ms, std::u
 void Spool::acknowledge(Sequence sequence) {
   state_->saying.push_back({Said::What::acknowledge, sequence, 0});
 }
-void Spool::forget_releases() { state_->saying.push_back({Said::What::forget_releases, 0, 0}); }
+void Spool::forget_releases(std::uint64_t token) {
+  state_->saying.push_back({Said::What::forget_releases, 0, token});
+}
 void Spool::release(Sequence sequence, std::uint64_t token) {
   state_->saying.push_back({Said::What::release, sequence, token});
 }

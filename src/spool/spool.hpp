@@ -42,6 +42,7 @@ struct SpoolOptions {
   std::size_t chunk_bytes = 256 << 10;
   std::size_t chunks_max = 2;
   std::function<std::int64_t()> wall_ms{};  // milliseconds since 1970; default: the system's clock
+  std::function<std::chrono::steady_clock::time_point()> now{};  // of the intervals; default: the system's
 };
 
 // --- events -----------------------------------------------------------------------------------------------------------
@@ -90,6 +91,10 @@ struct Dropped {
   std::uint64_t entries{};
   Sequence low{};  // everything up to here is gone or acknowledged
 };
+// So many of those that were told as dropped were acknowledged before the owner could know of it.
+struct NotDropped {
+  std::uint64_t entries{};
+};
 struct
     Failing {  // the disk takes nothing; appends are rejected. What is assigned and not stored is kept and tried again
   Error error{};
@@ -100,7 +105,7 @@ struct Notice {  // for the log
   std::string text{};
 };
 using Event = std::variant<Opened, OpenFailed, Assigned, Rejected, Stored, ReleasesSaved, Chunk, ReadToEnd,
-                           Dropped, Failing, Recovered, Notice>;
+                           Dropped, NotDropped, Failing, Recovered, Notice>;
 
 class Spool {
  public:
@@ -118,6 +123,10 @@ class Spool {
 
   // Starts the thread, which opens the log. Call once. A failure comes as OpenFailed.
   Result<void> start();
+  // Instead of start(), where everything has to happen in one order, as in a simulation: there is no thread. step() does
+  // its work, on the owner's; `wake` is called within it. True when there was something to do.
+  Result<void> start_stepped();
+  bool step();
   // Submits, stores and syncs everything that was appended, saves the cursor, gives the directory free and ends the
   // thread. False when that was not over in time; the thread then ends by itself when the disk answers, and calls no
   // `wake` any more. Events may be polled afterwards; chunks are void.
@@ -126,15 +135,15 @@ class Spool {
   // --- owner thread
   // Copies the entry. False: no room now; try again after `wake`. `expires_ms`: wall clock, 0 for never.
   bool append(std::span<const Bytes> parts, std::int64_t expires_ms, std::uint64_t token, Promise promise);
-  // Of sequences that were assigned or read. Within 8192 of the oldest that is not acknowledged; one beyond is not
+  // Of sequences that were assigned or read, once each. Within 8192 of the oldest that is not acknowledged; one beyond is not
   // remembered, counted (acknowledgements_refused), and its entry is read again after a restart.
   void acknowledge(Sequence sequence);
   // The entry is halfway done (Entry::released when it is read again). ReleasesSaved tells when that is on the medium.
   void release(Sequence sequence, std::uint64_t token);
-  void forget_releases();                // of all; saved as an acknowledgement is, but at once
-  void want(bool entries);               // read ahead, or stop doing so
-  void skip_through(Sequence sequence);  // do not read what is at or below it
-  void rewind();                         // read from the oldest entry that is not acknowledged
+  void forget_releases(std::uint64_t token);  // of all; ReleasesSaved tells when that is on the medium
+  void want(bool entries);                    // read ahead, or stop doing so
+  void skip_through(Sequence sequence);       // do not read what is at or below it
+  void rewind();                              // read from the oldest entry that is not acknowledged
   void give_back(std::size_t chunk);
   void sync();  // as if an entry had asked for it
   // What was said since the last submit() goes to the thread. Cheap; call it once per turn.

@@ -180,6 +180,7 @@ struct Owner {
   }
   void on(ReadToEnd& event) { read_through = event.through; }
   void on(Dropped& event) { dropped += event.entries; }
+  void on(NotDropped& event) { dropped -= event.entries; }
   void on(Failing& event) { failing = event.error.message; }
   void on(Recovered&) { recovered = true; }
   void on(Notice& event) { notices += event.text + "\n"; }
