@@ -124,6 +124,7 @@ void DurableWorld::stop() {
     process.in_time = process.outflow.settled_below() >= pushed;
     if (process.in_time) break;
     if (auto* backlog = process.outflow.backlog()) backlog->step();
+    if (files_.powered_off()) return die(random_.chance(7'000));
     pass(milliseconds(1));
   }
   journal_.note("in time: {}", process.in_time);
@@ -289,6 +290,9 @@ void DurableWorld::transmit() {
     process.outflow.feed(process.situation, now(), [](const mqtt::RecordHeader&) {});
     const auto size = process.session.transmit(buffer, now());
     if (size == 0) return;
+    if (process.session_is_new && backlog && !backlog->failing() &&
+        now() < process.up_since + milliseconds(900))
+      return journal_.fail("it sends in a new session, and the notes of the lost one are still on disk");
     const auto bytes = BytesView(buffer).first(size);
     check_sent(bytes);
     process.connection->up.write(bytes, now() + microseconds(random_.below(server_->habits.latency_us + 1)));
@@ -364,6 +368,7 @@ void DurableWorld::handle(const mqtt::Event& event) {
     journal_.note("connected, session present {}", connected->session_present);
     process.situation.up = true;
     process.session_is_new = !connected->session_present;
+    process.up_since = now();
     ++totals_.connections;
     auto* backlog = process.outflow.backlog();
     if (backlog && !connected->session_present) backlog->session_lost(now());

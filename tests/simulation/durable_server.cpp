@@ -118,6 +118,9 @@ void DurableServer::handle_publish(const mqtt::PublishView& packet) {
     }
     unanswered_.insert(id);
     if (known != recorded_.end()) {
+      if (!packet.dup) {
+        return journal_.fail("message " + std::to_string(number) + " is repeated without DUP [MQTT-3.3.1-1]");
+      }
       answers_.push_back({PacketType::pubrec, id, ReasonCode::success});
     } else if (refused) {
       application_.refused(number);

@@ -92,7 +92,7 @@ class DurableWorld {
     Outflow outflow;
     Outflow::Situation situation;
     Connection* connection = nullptr;
-    Instant gives_up{};
+    Instant gives_up{}, up_since{};
     std::vector<std::byte> inbox;
     std::vector<std::byte> sent;  // the beginning of a packet that is not complete
     Instant sent_since{};
