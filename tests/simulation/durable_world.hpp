@@ -66,6 +66,7 @@ class DurableWorld {
   struct Message {
     QoS qos = QoS::at_most_once;
     unsigned topic = 0;
+    bool ahead = false;      // to be stored before it is sent
     std::uint64_t life = 0;  // of the process that accepted it
     std::uint32_t expiry_s = mqtt::no_expiry;
     Instant accepted{};
