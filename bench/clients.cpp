@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 
 #include "probes.hpp"
+#include "queues/work_queue.hpp"
 #include "report.hpp"
 #include "suites/suite.hpp"
 
@@ -139,6 +140,9 @@ int main_with(int argc, char** argv) {
     known.push_back(library.name);
     if (!library.missing.empty())
       std::cout << fmt::format("{}: skipped: {}\n", library.name, library.missing);
+  }
+  for (const auto& kind : queue_kinds()) {
+    if (kind.library != ours) known.push_back(kind.library);
   }
   for (const auto& name : options.only) {
     if (std::ranges::find(known, name) != known.end()) continue;
