@@ -19,7 +19,7 @@ namespace {
 using namespace std::chrono_literals;
 
 // How long one process goes on while others wait, and how long it then stays away: enough for one to wake up.
-constexpr auto turn_max = 1ms;
+constexpr auto turn_max = 100us;
 constexpr auto stand_back_ns = 60'000L;
 // Who holds the lock may die without waking anybody.
 constexpr auto sleep_max = 5ms;
