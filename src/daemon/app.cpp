@@ -203,9 +203,10 @@ class App {
                  fmt::format("broker: our own mosquitto (pid {}) on port {}", broker_.pid(), broker_.port()));
     client_.start();
     if (!config_.queue.url.empty()) {
-      queue_.emplace(config_.queue, [this](bool trouble, std::string_view text) {
+      const auto tell = [this](bool trouble, std::string_view text) {
         log_.write(trouble ? spdlog::level::warn : spdlog::level::info, fmt::format("work queue: {}", text));
-      });
+      };
+      queue_.emplace(config_.queue, tell, &client_);
       queue_->start();
     }
     telemetry_.start();

@@ -298,6 +298,11 @@ void add_queue_keys(Table& t) {
                   });
          });
   t.seconds("queue.upkeep_interval_s", 0.05, 3600, FULMAR_AT(queue.upkeep_interval));
+  t.boolean("queue.mqtt", FULMAR_AT(queue.mqtt));
+  t.text("queue.mqtt_prefix", "the beginning of a topic, without wildcards", FULMAR_AT(queue.mqtt_prefix),
+         [](std::string_view prefix) {
+           return !prefix.empty() && prefix.find_first_of("+#") == std::string_view::npos;
+         });
 }
 
 void add_log_keys(Table& t) {

@@ -16,11 +16,14 @@ void QueueKeeper::stop() {
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
+  if (gateway_) gateway_->stop();
 }
 
 QueueKeeper::Status QueueKeeper::status() const {
   const std::lock_guard lock(mutex_);
-  return status_;
+  auto status = status_;
+  if (gateway_) status.gateway = gateway_->stats();
+  return status;
 }
 
 void QueueKeeper::run() {
@@ -51,6 +54,9 @@ Result<void> QueueKeeper::keep(std::optional<Queue>& queue) {
     if (!opened) return std::unexpected(std::move(opened.error()));
     queue.emplace(std::move(*opened));
   }
+  if (config_.mqtt && client_ && !gateway_) {
+    if (auto opened = open_to_mqtt(*queue); !opened) return opened;
+  }
   for (bool more = true; more;) {
     const auto done = queue->upkeep();
     if (!done) return std::unexpected(done.error());
@@ -66,6 +72,14 @@ Result<void> QueueKeeper::keep(std::optional<Queue>& queue) {
   status_.stats = std::move(*stats);
   status_.known = true;
   return {};
+}
+
+Result<void> QueueKeeper::open_to_mqtt(const Queue& queue) {
+  {
+    const std::lock_guard lock(mutex_);
+    gateway_.emplace(*client_, queue, QueueGatewayOptions{.prefix = config_.mqtt_prefix});
+  }
+  return gateway_->start();
 }
 
 void QueueKeeper::report(const Result<void>& kept) {

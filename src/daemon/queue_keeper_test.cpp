@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "tests/support/broker.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace fulmar::daemon {
@@ -58,6 +59,28 @@ TEST(QueueKeeper, tells_a_store_that_cannot_be_opened_once_and_goes_on) {
   ASSERT_EQ(told.size(), 1u);
   EXPECT_THAT(told[0], HasSubstr("none"));
   EXPECT_FALSE(keeper.status().known);
+}
+
+TEST(QueueKeeper, opens_the_queue_to_mqtt_and_comes_to_its_end_with_a_client_that_is_not_connected) {
+  const test::TempDir folder;
+  const test::Broker broker;
+  Client client({.urls = {broker.url()}, .client_id = "keeper"});
+  ASSERT_TRUE(client.connect(10s));
+  const auto url = "sqlite:" + (folder / "q.db").string();
+  std::optional<QueueKeeper> keeper;
+  keeper.emplace(
+      QueueKeeper::Config{.url = url, .name = "mail", .upkeep_interval = 20ms, .mqtt = true},
+      [](bool, std::string_view) {}, &client);
+  keeper->start();
+  ASSERT_TRUE(broker.log_contains("fulmar/queue/mail/submit (QoS 1)"));
+  ASSERT_TRUE(
+      client.publish("fulmar/queue/mail/submit", R"({"type":"letter"})", {.qos = QoS::at_least_once}));
+  EXPECT_TRUE(eventually([&] {
+    const auto status = keeper->status();
+    return status.gateway && status.gateway->items == 1 && status.stats.counts.pending == 1;
+  }));
+  client.disconnect();
+  keeper.reset();
 }
 
 }  // namespace

@@ -82,6 +82,9 @@ std::string work_text(const QueueKeeper::Status& w) {
     text += fmt::format(" (the oldest for {})", show_duration(*w.stats.oldest_pending_age));
   text += fmt::format("   processing {}   completed {}   failed {}   cancelled {}", c.processing, c.completed,
                       c.failed, c.cancelled);
+  if (w.gateway)
+    text += fmt::format("   by MQTT {} items, {} refused{}", w.gateway->items, w.gateway->refused,
+                        w.gateway->waiting ? fmt::format(", {} wait", w.gateway->waiting) : "");
   if (w.expired) text += fmt::format("   leases expired {}", w.expired);
   if (w.stats.paused) text += "   PAUSED";
   return text + (w.trouble.empty() ? "" : "   NOT ANSWERING: " + w.trouble);
