@@ -189,15 +189,13 @@ class App {
   }
 
   int run() {
-    if (const auto opened = open_source(); !opened) {
-      complain(opened.error().message);
-      return exit_failed;
+    if (config_.telemetry_enabled) {
+      if (const auto opened = open_source(); !opened) {
+        complain(opened.error().message);
+        return exit_failed;
+      }
     }
-    log_.write(spdlog::level::info,
-               fmt::format("fulmard {} sends {} to {}", options_.version,
-                           host_ ? fmt::format("this machine's measurements at {} Hz", config_.host.rate_hz)
-                                 : fmt::format("the records of {}", input_name()),
-                           url()));
+    log_.write(spdlog::level::info, fmt::format("fulmard {} {} {}", options_.version, task(), url()));
     if (options_.loaded.needs_broker)
       log_.write(spdlog::level::info,
                  fmt::format("broker: our own mosquitto (pid {}) on port {}", broker_.pid(), broker_.port()));
@@ -209,7 +207,7 @@ class App {
       queue_.emplace(config_.queue, tell, &client_);
       queue_->start();
     }
-    telemetry_.start();
+    if (config_.telemetry_enabled) telemetry_.start();
     if (host_) host_->start();
     if (lines_) lines_->start();
     loop();
@@ -244,6 +242,11 @@ class App {
     return {};
   }
 
+  std::string task() const {
+    if (host_) return fmt::format("sends this machine's measurements at {} Hz to", config_.host.rate_hz);
+    if (lines_) return fmt::format("sends the records of {} to", input_name());
+    return "looks after a work queue, and is connected to";
+  }
   std::string input_name() const { return config_.source == "-" ? "standard input" : config_.source; }
 
   // The daemon stays: a service that ended with its input would be started again and send all of it twice.
@@ -345,7 +348,7 @@ class App {
     screen_.close();
     write_all(options_.live ? STDOUT_FILENO : STDERR_FILENO, text);
     const bool lost = stats.dropped.total() > stats.dropped.empty || metrics.dropped_spool > 0;
-    return lost || metrics.connects == 0 ? exit_undelivered : exit_ok;
+    return lost || (metrics.connects == 0 && config_.telemetry_enabled) ? exit_undelivered : exit_ok;
   }
 
   const AppOptions options_;

@@ -231,9 +231,9 @@ class Loader {
     if (client.urls.empty()) client.urls = {"mqtt://localhost"};  // comes later, or is a problem already
     for (const std::string& text : client.problems()) problem("[mqtt] " + text);
     for (const std::string& text : config_.telemetry.problems()) problem("[telemetry] " + text);
-    if (!config_.telemetry_enabled)
-      problem("nothing to do: set telemetry.enabled = true (or give --live)");
-    else if (config_.source == "host" && !config_.host_enabled)
+    if (!config_.telemetry_enabled && config_.queue.url.empty())
+      problem("nothing to do: set telemetry.enabled = true or queue.url (or give --live)");
+    else if (config_.telemetry_enabled && config_.source == "host" && !config_.host_enabled)
       problem(
           "nothing to do: telemetry has no source; set telemetry.host.enabled = true or telemetry.source");
   }

@@ -322,7 +322,8 @@ TEST_F(Config, substitutes_variables_in_every_text_and_list) {
   EXPECT_EQ(c.log_file, "/one");
 }
 
-TEST_F(Config, has_nothing_to_do_without_telemetry) {
+TEST_F(Config, has_nothing_to_do_without_telemetry_and_a_queue) {
+  EXPECT_THAT(problems(file("[mqtt]\nurl = \"mqtt://h\"\n[queue]\nurl = \"sqlite:q.db\"\n")), IsEmpty());
   EXPECT_THAT(problems(file("[mqtt]\nurl = \"mqtt://h\"\n")),
               ElementsAre(HasSubstr("set telemetry.enabled = true")));
   EXPECT_THAT(problems(file(std::string(minimal) + "[telemetry.host]\nenabled = false\n")),
