@@ -19,14 +19,19 @@ constexpr const char* faint = "#6b7785";
 constexpr const char* grid = "#e3e7ec";
 
 // Okabe and Ito's palette: told apart by colour-blind readers too.
-constexpr std::array<std::pair<std::string_view, const char*>, 8> colours{{{"fulmar", "#0072b2"},
-                                                                           {"libmosquitto", "#e69f00"},
-                                                                           {"paho-c", "#009e73"},
-                                                                           {"paho-cpp", "#56b4e9"},
-                                                                           {"paho-python", "#cc79a7"},
-                                                                           {"mqtt.js", "#d55e00"},
-                                                                           {"eventfd", "#4d4d4d"},
-                                                                           {"empty call", "#a0a0a0"}}};
+constexpr std::array<std::pair<std::string_view, const char*>, 13> colours{{{"fulmar", "#0072b2"},
+                                                                            {"libmosquitto", "#e69f00"},
+                                                                            {"paho-c", "#009e73"},
+                                                                            {"paho-cpp", "#56b4e9"},
+                                                                            {"paho-python", "#cc79a7"},
+                                                                            {"mqtt.js", "#d55e00"},
+                                                                            {"eventfd", "#4d4d4d"},
+                                                                            {"empty call", "#a0a0a0"},
+                                                                            {"fulmar postgresql", "#56b4e9"},
+                                                                            {"beanstalkd", "#e69f00"},
+                                                                            {"Redis", "#d55e00"},
+                                                                            {"PostgreSQL", "#009e73"},
+                                                                            {"bare file", "#4d4d4d"}}};
 
 const char* colour_of(std::string_view series) {
   for (const auto& [name, colour] : colours) {

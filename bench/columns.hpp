@@ -16,5 +16,14 @@ std::span<const Column> clients_columns();
 std::span<const Column> waiting_columns();
 std::span<const Column> start_columns();
 std::span<const Column> ring_columns();
+std::span<const Column> store_columns();
+std::span<const Column> open_columns();
+std::span<const Column> caller_columns();
+std::span<const Column> record_rate_columns();
+std::span<const Column> restart_columns();
+std::span<const Column> queue_rate_columns();
+std::span<const Column> queue_cycle_columns();
+std::span<const Column> queue_wake_columns();
+std::span<const Column> queue_death_columns();
 
 }  // namespace fulmar::bench

@@ -27,7 +27,8 @@ std::vector<Row> AllRows::rows(std::string_view suite_name, const Labels& labels
 }
 
 bool is_rival(const Row& row) {
-  return row.library != ours && row.library != "eventfd" && row.library != "empty call";
+  return !row.library.starts_with(ours) && row.library != "eventfd" && row.library != "empty call" &&
+         row.library != "bare file";
 }
 
 // The rival with the best median, or nullptr.
@@ -82,6 +83,22 @@ class Judge {
         rival_text(rows, column, value), value >= least || ahead);
   }
 
+  // At least `least`, or that share of the bare file loop beside it.
+  void at_least_or_share(std::string what, std::string_view suite, const Labels& labels, const char* figure,
+                         double least, double share) {
+    const auto rows = rows_.rows(suite, labels);
+    const Column column{figure, "", Better::more};
+    const double value = worst(rows, column, &Row::median);
+    const auto bare = std::ranges::find(rows, "bare file", &Row::library);
+    const double bare_value = bare == rows.end() ? not_measured : bare->median(figure);
+    auto measured = std::isnan(value) ? "" : short_number(value) + "/s";
+    if (!measured.empty() && !std::isnan(bare_value)) {
+      measured += fmt::format(", {:.0f} % of a bare loop's", value / bare_value * 100);
+    }
+    add(std::move(what), fmt::format("≥ {}/s or {:.0f} % of a bare loop's", short_number(least), share * 100),
+        std::move(measured), rival_text(rows, column, value), value >= least || value >= share * bare_value);
+  }
+
   // At most `most`, the worst of our rows; `take` is Row::median or Row::max.
   template <typename Text>
   void at_most(std::string what, std::string_view suite, const Labels& labels, const char* figure,
@@ -92,6 +109,32 @@ class Judge {
     add(std::move(what), most == 0 ? "0" : fmt::format("≤ {}", text(most)),
         std::isnan(value) ? "" : text(value), rival_text(rows, column, value),
         value <= (most == 0 ? 0.0005 : most));
+  }
+
+  // At least `least` as a plain number.
+  void at_least_plain(std::string what, std::string_view suite, const Labels& labels, const char* figure,
+                      double least) {
+    const auto rows = rows_.rows(suite, labels);
+    const Column column{figure, "", Better::more};
+    const double value = worst(rows, column, &Row::median);
+    add(std::move(what), fmt::format("≥ {:g}", least), std::isnan(value) ? "" : fmt::format("{:.2f}", value),
+        rival_text(rows, column, value), value >= least);
+  }
+
+  // A rate of the work queue at a million items is at least `share` of that at a thousand; both behind as many scheduled.
+  void as_fast_when_deep(std::string what, std::string_view scheduled, const char* figure, double share) {
+    const auto at = [&](std::string_view depth, std::string_view behind) {
+      return worst(rows_.rows("queue", {{"what", "one"},
+                                        {"safety", "not synced"},
+                                        {"payload_bytes", "128"},
+                                        {"batch", "1"},
+                                        {"depth", depth},
+                                        {"scheduled", behind}}),
+                   {figure, "", Better::more}, &Row::median);
+    };
+    const double part = at("1000000", scheduled) / at("1000", "0");
+    add(std::move(what), fmt::format("≥ {:.0f} % of that at 1,000", share * 100),
+        std::isnan(part) ? "" : fmt::format("{:.0f} %", part * 100), "", part >= share);
   }
 
   // Not above a bare loop in the same run, but for the noise of both.
@@ -139,6 +182,53 @@ class Judge {
 };
 
 std::string plain_text(double value) { return fmt::format("{:.3g}", value); }
+
+void queue_goals(Judge& judge) {
+  const auto labels = [](std::string_view what, std::string_view safety, std::string_view depth,
+                         std::string_view batch) {
+    return Labels{{"what", what},   {"safety", safety}, {"payload_bytes", "128"},
+                  {"depth", depth}, {"batch", batch},   {"scheduled", "0"}};
+  };
+  const auto alone = labels("one", "synced", "1000", "1");
+  judge.at_least_or_share("queue, synced, enqueue", "queue", alone, "enqueue_per_s", 6.5e3, 0.85);
+  judge.at_least_or_share("queue, synced, claim and complete", "queue", alone, "finish_per_s", 6e3, 0.78);
+  const auto batches = labels("one", "synced", "1000", "256");
+  judge.at_least("queue, synced, 256 in one go, enqueue", "queue", batches, "enqueue_per_s", 230e3);
+  judge.at_least("queue, synced, 256 in one go, claim and complete", "queue", batches, "finish_per_s", 120e3);
+  const auto eight = labels("many", "synced", "1000", "1");
+  judge.at_least("queue, synced, eight processes, cycles", "queue", eight, "cycles_per_s", 6.5e3);
+  judge.at_least_plain("queue, synced, eight processes, the slowest one's part of its fair share", "queue",
+                       eight, "slowest_share", 0.9);
+  judge.at_most("queue, synced, eight processes, worst p99 of a cycle", "queue", eight, "cycle_ms_p99", 4,
+                milliseconds_text);
+  const auto deep = labels("one", "not synced", "1000000", "1");
+  judge.at_least("queue, not synced, 1,000,000 wait, enqueue", "queue", deep, "enqueue_per_s", 45e3);
+  judge.at_least("queue, not synced, 1,000,000 wait, claim and complete", "queue", deep, "finish_per_s",
+                 28e3);
+  const auto eight_relaxed = labels("many", "not synced", "1000", "8");
+  judge.at_least("queue, not synced, eight processes, 8 in one go, cycles", "queue", eight_relaxed,
+                 "cycles_per_s", 25e3);
+  judge.at_most("queue, not synced, eight processes, 8 in one go, worst p99", "queue", eight_relaxed,
+                "cycle_ms_p99", 5, milliseconds_text);
+  for (const auto& [figure, name] :
+       {std::pair{"enqueue_per_s", "enqueue"}, {"finish_per_s", "claim and complete"}}) {
+    judge.as_fast_when_deep(fmt::format("queue, 1,000,000 wait, {}", name), "0", figure, 0.9);
+    judge.as_fast_when_deep(fmt::format("queue, 1,000,000 wait behind 100,000 scheduled, {}", name), "100000",
+                            figure, 0.9);
+  }
+  judge.at_most("queue, kill -9 of a worker to its item in other hands, p99", "queue", {{"what", "death"}},
+                "death_us_p99", 150e3, microseconds_text);
+  judge.at_most("queue, put to other hands, not synced, p50", "queue", labels("wake", "not synced", "0", "1"),
+                "wake_us_p50", 60, microseconds_text);
+  judge.at_most("queue, put to other hands, synced, p50", "queue", labels("wake", "synced", "0", "1"),
+                "wake_us_p50", 300, microseconds_text);
+  judge.at_most("queue, put to other hands, worst p99", "queue", {{"what", "wake"}}, "wake_us_p99", 2'000,
+                microseconds_text);
+  judge.at_most("queue, a YAML file of 100 items, enqueue, p50", "queue", {{"what", "yaml"}},
+                "enqueue_us_p50", 5'000, microseconds_text);
+  judge.at_most("queue, a YAML file of 100 items, claim and complete, p50", "queue", {{"what", "yaml"}},
+                "finish_us_p50", 10'000, microseconds_text);
+}
 
 }  // namespace
 
@@ -204,6 +294,40 @@ std::vector<Goal> goals(std::span<const Results> suites) {
     judge.at_most(fmt::format("start(), p99, server {}", state), "start", {{"state", state}}, "start_us_p99",
                   100, microseconds_text);
   }
+  for (const char* call : {"publish()", "record()"}) {
+    for (const auto& [state, name] : disk_states) {
+      const Labels labels{{"call", call}, {"state", state}, {"time", ""}};
+      judge.at_most(fmt::format("{} with a spool, p50, {}", call, name), "record", labels, median, 60,
+                    duration_text);
+      judge.at_most(fmt::format("{} with a spool, p99.9, {}", call, name), "record", labels, tail, 1'000,
+                    duration_text);
+    }
+  }
+  judge.at_least("record() by one producer into acknowledged batches", "record",
+                 {{"rate", "record()"}, {"state", "up"}}, "records_per_s", 2e6);
+  judge.at_least("record() by one producer to disk, server down", "record",
+                 {{"rate", "record()"}, {"state", "down"}}, "records_per_s", 0.2e6);
+  judge.at_least("publish() by one producer to disk, server down", "record",
+                 {{"rate", "publish()"}, {"state", "down"}}, "records_per_s", 1.5e6);
+  for (const char* files : {"recycled", "growing"}) {
+    judge.at_least_or_share(fmt::format("spool, append, each batch of 256 synced, files {}", files), "spool",
+                            {{"what", "append"}, {"sync", "batch"}, {"batch", "256"}, {"files", files}},
+                            "entries_per_s", 1e6, 0.9);
+  }
+  judge.at_least("spool, drain", "spool", {{"what", "drain"}, {"sync", "none"}, {"batch", "4096"}},
+                 "entries_per_s", 10e6);
+  judge.at_most("spool, open with 1 GiB that waits", "spool", {{"what", "open"}}, "open_ms", 20,
+                milliseconds_text);
+  judge.at_most("spool, memory to open 1 GiB that waits", "spool", {{"what", "open"}}, "rss_bytes", 2e6,
+                bytes_text);
+  judge.at_most("restart, first PUBLISH", "restart", {{"what", "waiting"}}, "first_publish_ms", 1'000,
+                milliseconds_text);
+  judge.at_most("restart, peak memory", "restart", {{"what", "waiting"}}, "peak_rss_bytes", 64e6, bytes_text);
+  judge.at_most("restart, a day of telemetry acknowledged", "restart", {{"what", "day"}}, "acknowledged_s",
+                10, [](double s) { return duration_text(s * 1e9); });
+  judge.at_most("restart, peak memory for a day of telemetry", "restart", {{"what", "day"}}, "peak_rss_bytes",
+                64e6, bytes_text);
+  queue_goals(judge);
   judge.at_most("a 128-byte item between threads, 1 producer", "ring", {{"producers", "1"}}, "ns_per_item",
                 20, duration_text);
   judge.at_most("a 128-byte item between threads, 4 producers", "ring", {{"producers", "4"}}, "ns_per_item",

@@ -50,6 +50,14 @@ inline constexpr std::array<std::pair<std::string_view, std::string_view>, 5> st
      {"zero_window", "zero window"},
      {"full", "outbox full"}}};
 
+// Those of the suite `record`.
+inline constexpr std::array<std::pair<std::string_view, std::string_view>, 5> disk_states{
+    {{"up", "up"},
+     {"down", "down"},
+     {"silent", "silent"},
+     {"stalled", "disk stalled"},
+     {"full", "spool full"}}};
+
 std::string short_number(double value);  // a rate or a count: "4.34 M", "21.6 k"
 std::string bytes_text(double bytes);    // "169 B", "3.4 kB", "1.2 MB"
 std::string milliseconds_text(double ms);

@@ -34,6 +34,55 @@ TEST(Goals, are_met_by_the_figure_or_by_ten_times_the_best_rival) {
   EXPECT_EQ(goal_of(goals_with(3e6, 1e6), "QoS 1, window 1000").rival, "theirs: x 3");
 }
 
+std::vector<Goal> append_goals_with(double rate, double bare_rate) {
+  const auto row = [](const char* library, double value) {
+    return Row{.library = library,
+               .version = "1",
+               .labels = {{"what", "append"}, {"sync", "batch"}, {"batch", "256"}, {"files", "recycled"}},
+               .figures = {{"entries_per_s", {value}}}};
+  };
+  const std::vector<Results> suites{
+      {.suite = "spool", .rows = {row("fulmar", rate), row("bare file", bare_rate)}}};
+  return goals(suites);
+}
+
+TEST(Goals, of_the_disk_log_are_met_by_the_figure_or_by_a_share_of_what_the_disk_leaves) {
+  const char* append = "spool, append, each batch of 256 synced, files recycled";
+  EXPECT_TRUE(goal_of(append_goals_with(1.1e6, 2e6), append).met);
+  EXPECT_TRUE(goal_of(append_goals_with(0.46e6, 0.5e6), append).met);
+  EXPECT_FALSE(goal_of(append_goals_with(0.44e6, 0.5e6), append).met);
+  EXPECT_EQ(goal_of(append_goals_with(0.46e6, 0.5e6), append).measured, "460 k/s, 92 % of a bare loop's");
+  EXPECT_EQ(goal_of(append_goals_with(0.46e6, 0.5e6), append).rival, "") << "a bare loop is no rival";
+}
+
+Row queue_row(const char* library, const char* depth, double rate) {
+  return {.library = library,
+          .version = "1",
+          .labels = {{"what", "one"},
+                     {"safety", "not synced"},
+                     {"payload_bytes", "128"},
+                     {"depth", depth},
+                     {"scheduled", "0"},
+                     {"batch", "1"}},
+          .figures = {{"enqueue_per_s", {rate}}}};
+}
+
+TEST(Goals, of_a_deep_work_queue_compare_it_with_a_shallow_one) {
+  const auto with = [](double deep) {
+    const std::vector<Results> suites{
+        {.suite = "queue",
+         .rows = {queue_row("fulmar", "1000", 50e3), queue_row("fulmar", "1000000", deep),
+                  queue_row("fulmar postgresql", "1000000", 1e6), queue_row("theirs", "1000000", 10e3)}}};
+    return goals(suites);
+  };
+  const char* what = "queue, 1,000,000 wait, enqueue";
+  EXPECT_TRUE(goal_of(with(46e3), what).met);
+  EXPECT_EQ(goal_of(with(46e3), what).measured, "92 %");
+  EXPECT_FALSE(goal_of(with(44e3), what).met);
+  EXPECT_EQ(goal_of(with(46e3), "queue, not synced, 1,000,000 wait, enqueue").rival, "theirs: x 4.6")
+      << "our queue on another store is no rival";
+}
+
 TEST(Goals, of_zero_allow_nothing) {
   EXPECT_TRUE(goal_of(goals_with(1, 1, 0), "allocations a message published, worst case").met);
   EXPECT_FALSE(goal_of(goals_with(1, 1, 0.03), "allocations a message published, worst case").met);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <tuple>
 
 #include "chart.hpp"
 #include "columns.hpp"
@@ -13,8 +14,9 @@
 namespace fulmar::bench {
 namespace {
 
-constexpr std::array<std::string_view, 7> suite_names{"publish", "receive", "latency", "reconnect",
-                                                      "memory",  "start",   "ring"};
+constexpr std::array<std::string_view, 11> suite_names{"publish", "receive", "latency", "reconnect",
+                                                       "memory",  "start",   "record",  "spool",
+                                                       "restart", "queue",   "ring"};
 
 // --- charts
 
@@ -33,7 +35,9 @@ std::vector<BarChart::Bar> bars(std::span<const Row> rows, std::string_view figu
         bar.whisker = row.max(figure);
         bar.label += fmt::format(" (max {})", text(bar.whisker));
       }
-      if (!row.label("threads").empty()) bar.label += fmt::format(" ({})", row.label("threads"));
+      for (const char* label : {"threads", "files"}) {
+        if (!row.label(label).empty()) bar.label += fmt::format(" ({})", row.label(label));
+      }
     }
     result.push_back(std::move(bar));
   }
@@ -67,6 +71,38 @@ PercentileChart latency_chart(const AllRows& all, std::string_view manner, std::
       panel.curves.push_back({row.library, std::move(row.distribution), row.label("wakeup") == "lazy"});
     }
     if (!panel.curves.empty()) chart.panels.push_back(std::move(panel));
+  }
+  return chart;
+}
+
+PercentileChart record_chart(const AllRows& all, std::string_view call) {
+  PercentileChart chart{
+      .title = fmt::format("{} with a spool", call),
+      .note = "Time of a call over percentile; the dotted line is the goal, 1 µs. Dashed: write_ahead.",
+      .panels = {},
+      .goal_ns = 1'000};
+  for (const auto& [state, name] : disk_states) {
+    PercentileChart::Panel panel{.label = std::string(name), .curves = {}};
+    for (auto& row : all.rows("record", {{"call", call}, {"state", state}, {"time", ""}})) {
+      if (row.label("overflow").starts_with("drop")) continue;
+      panel.curves.push_back(
+          {row.library, std::move(row.distribution), row.label("durability") == "write_ahead"});
+    }
+    if (!panel.curves.empty()) chart.panels.push_back(std::move(panel));
+  }
+  return chart;
+}
+
+BarChart spool_chart(const AllRows& all) {
+  BarChart chart{.title = "Entries of 128 bytes onto the disk and back",
+                 .axis = "entries a second, batches of 256: longer is better",
+                 .groups = {}};
+  for (const auto& [what, sync, name] : {std::tuple{"append", "none", "append, not synced"},
+                                         {"append", "100 ms", "append, synced every 100 ms"},
+                                         {"append", "batch", "append, each batch synced"},
+                                         {"drain", "none", "drain"}}) {
+    const auto rows = all.rows("spool", {{"what", what}, {"sync", sync}, {"batch", "256"}});
+    if (!rows.empty()) chart.groups.push_back({name, bars(rows, "entries_per_s", short_number)});
   }
   return chart;
 }
@@ -276,6 +312,166 @@ void start(Page& page, const AllRows& all) {
   }
 }
 
+void record(Page& page, const AllRows& all) {
+  if (all.suite("record") == nullptr) return;
+  page.heading("What a call costs its caller with a spool");
+  page.paragraph(
+      "Bursts of 10,000 calls. Disk stalled: it answers nothing for 5 s, and 200,000 calls are made "
+      "meanwhile. Paho C writes "
+      "a file for each message, SQLite commits each to its write-ahead log; neither syncs.");
+  for (const char* call : {"publish()", "record()"}) {
+    const auto chart = record_chart(all, call);
+    page.picture(call[0] == 'p' ? "spool_publish" : "spool_record", chart, chart.panels.empty());
+    for (const auto& [state, name] : disk_states) {
+      page.table(fmt::format("{}, {}", call, name), all.rows("record", {{"call", call}, {"state", state}}),
+                 caller_columns());
+    }
+  }
+  for (const char* call : {"publish()", "record()"}) {
+    page.table(fmt::format("{} by one producer, until all are acknowledged", call),
+               all.rows("record", {{"rate", call}, {"state", "up"}}), record_rate_columns());
+    page.table(fmt::format("{} by one producer, server down, until all are stored", call),
+               all.rows("record", {{"rate", call}, {"state", "down"}}), record_rate_columns());
+  }
+}
+
+void spool(Page& page, const AllRows& all) {
+  if (all.suite("spool") == nullptr) return;
+  page.heading("The disk log");
+  page.paragraph(
+      "128-byte entries. A bare file is pwrite and fdatasync of as many bytes as ours writes, without "
+      "checksum: what the disk "
+      "leaves to anybody. Recycled: into space that was written before; growing: as in an outage.");
+  const auto chart = spool_chart(all);
+  page.picture("spool", chart, chart.groups.empty());
+  for (const auto& [what, sync, name] : {std::tuple{"append", "none", "Append, not synced"},
+                                         {"append", "100 ms", "Append, synced every 100 ms or 64 KiB"},
+                                         {"append", "batch", "Append, each batch synced"},
+                                         {"drain", "none", "Drain"},
+                                         {"drain", "batch", "Drain, each batch synced"}}) {
+    for (const char* batch : {"1", "64", "256", "4096"}) {
+      page.table(fmt::format("{}, batches of {}", name, batch),
+                 all.rows("spool", {{"what", what}, {"sync", sync}, {"batch", batch}}), store_columns());
+    }
+  }
+  page.table("Open, 1 GiB waits", all.rows("spool", {{"what", "open"}}), open_columns());
+}
+
+void restart(Page& page, const AllRows& all) {
+  if (all.suite("restart") == nullptr) return;
+  page.heading("Starting with messages on disk");
+  const auto waiting = all.rows("restart", {{"what", "waiting"}});
+  std::vector<std::pair<std::string, std::string>> kinds;
+  for (const auto& row : waiting) {
+    const std::pair<std::string, std::string> kind{row.label("messages"), row.label("qos")};
+    if (std::ranges::find(kinds, kind) == kinds.end()) kinds.push_back(kind);
+  }
+  for (const auto& [messages, qos] : kinds) {
+    page.table(fmt::format("{} messages of 100 bytes, QoS {}", messages, qos),
+               all.rows("restart", {{"what", "waiting"}, {"messages", messages}, {"qos", qos}}),
+               restart_columns());
+  }
+  const auto day = all.rows("restart", {{"what", "day"}});
+  if (day.empty()) return;
+  page.table(fmt::format("A day of telemetry: {} records of 50 fields", day.front().label("messages")), day,
+             restart_columns());
+}
+
+struct QueueCase {
+  const char* what;
+  const char* safety;
+  const char* payload;
+  const char* depth;
+  const char* scheduled;
+  const char* batch;
+  const char* title;
+};
+
+constexpr std::array<QueueCase, 20> queue_cases{{
+    {"one", "synced", "128", "1000", "0", "1", "synced, one by one"},
+    {"one", "synced", "128", "1000", "0", "256", "synced, 256 in one go"},
+    {"one", "synced", "1024", "1000", "0", "1", "synced, one by one, 1 kB"},
+    {"one", "synced", "1024", "1000", "0", "256", "synced, 256 in one go, 1 kB"},
+    {"one", "not synced", "128", "1000", "0", "1", "not synced, one by one"},
+    {"one", "not synced", "1024", "1000", "0", "1", "not synced, one by one, 1 kB"},
+    {"one", "not synced", "128", "1000", "0", "256", "not synced, 256 in one go"},
+    {"one", "not synced", "128", "100000", "0", "1", "not synced, 100,000 items wait"},
+    {"one", "not synced", "128", "1000000", "0", "1", "not synced, 1,000,000 items wait"},
+    {"one", "not synced", "128", "1000", "100000", "1", "not synced, 1,000 wait behind 100,000 scheduled"},
+    {"one", "not synced", "128", "1000000", "100000", "1",
+     "not synced, 1,000,000 wait behind 100,000 scheduled"},
+    {"many", "synced", "128", "1000", "0", "1", "eight processes, synced"},
+    {"many", "synced", "1024", "1000", "0", "1", "eight processes, synced, 1 kB"},
+    {"many", "not synced", "128", "1000", "0", "1", "eight processes, not synced"},
+    {"many", "not synced", "128", "1000", "0", "8", "eight processes, not synced, 8 in one go"},
+    {"many", "not synced", "1024", "1000", "0", "1", "eight processes, not synced, 1 kB"},
+    {"wake", "not synced", "128", "0", "0", "1", "not synced"},
+    {"wake", "synced", "128", "0", "0", "1", "synced"},
+    {"death", "not synced", "128", "0", "0", "1", "from a worker's kill -9 to its item in other hands"},
+    {"yaml", "synced", "128", "100", "0", "1", "YAML, 100 items"},
+}};
+
+std::vector<Row> queue_rows(const AllRows& all, const QueueCase& one) {
+  return all.rows("queue", {{"what", one.what},
+                            {"safety", one.safety},
+                            {"payload_bytes", one.payload},
+                            {"depth", one.depth},
+                            {"scheduled", one.scheduled},
+                            {"batch", one.batch}});
+}
+
+void queue(Page& page, const AllRows& all) {
+  if (all.suite("queue") == nullptr) return;
+  page.heading("The work queue");
+  page.paragraph(
+      "Items of 128 bytes where nothing else is said; 1,000 wait, so that nobody finds it empty. Synced: put "
+      "and "
+      "complete return when it is on the medium; not synced: it survives the end of any process. A bare file "
+      "is a "
+      "page written and synced: what the disk leaves to anybody. `fulmar postgresql` is our queue in "
+      "PostgreSQL.");
+  BarChart rates{
+      .title = "Items through a work queue", .axis = "items a second: longer is better", .groups = {}};
+  PercentileChart cycles{.title = "Eight processes: put, claim and complete",
+                         .note = "Time of a cycle over percentile, all processes together.",
+                         .panels = {}};
+  PercentileChart waking{.title = "From put to another process's hands",
+                         .note = "Time over percentile; the other process waits, asleep.",
+                         .panels = {}};
+  for (const auto& one : queue_cases) {
+    const std::string_view what = one.what;
+    const auto rows = queue_rows(all, one);
+    if (rows.empty() || one.payload != std::string_view("128")) continue;
+    if (what == "one" && one.scheduled == std::string_view("0")) {
+      rates.groups.push_back(
+          {fmt::format("enqueue, {}", one.title), bars(rows, "enqueue_per_s", short_number)});
+      rates.groups.push_back(
+          {fmt::format("claim + complete, {}", one.title), bars(rows, "finish_per_s", short_number)});
+    } else if (what == "many") {
+      rates.groups.push_back(
+          {fmt::format("cycles, {}", one.title), bars(rows, "cycles_per_s", short_number)});
+    }
+    auto* chart = what == "many" ? &cycles : what == "wake" ? &waking : nullptr;
+    if (chart == nullptr) continue;
+    chart->panels.push_back({one.title, {}});
+    for (const auto& row : rows) chart->panels.back().curves.push_back({row.library, row.distribution});
+  }
+  page.picture("queue", rates, rates.groups.empty());
+  page.picture("queue_cycles", cycles, cycles.panels.empty());
+  page.picture("queue_wake", waking, waking.panels.empty());
+  for (const auto& one : queue_cases) {
+    const std::string_view what = one.what;
+    const auto columns = what == "many"    ? queue_cycle_columns()
+                         : what == "wake"  ? queue_wake_columns()
+                         : what == "death" ? queue_death_columns()
+                                           : queue_rate_columns();
+    const auto title = what == "one"    ? fmt::format("One process, {}", one.title)
+                       : what == "wake" ? fmt::format("From put to another process's hands, {}", one.title)
+                                        : std::string(one.title);
+    page.table(title, queue_rows(all, one), columns);
+  }
+}
+
 void ring(Page& page, const AllRows& all) {
   if (all.suite("ring") == nullptr) return;
   page.heading("Handing messages between threads");
@@ -347,6 +543,10 @@ Result<void> write_report(const std::filesystem::path& figures_folder, const std
   reconnect(page, all);
   memory(page, all);
   start(page, all);
+  record(page, all);
+  spool(page, all);
+  restart(page, all);
+  queue(page, all);
   ring(page, all);
   return page.finish();
 }

@@ -96,7 +96,8 @@ std::string lines_of(const json::array& array) {
 
 std::string Row::title() const {
   auto text = version.empty() ? library : fmt::format("{} {}", library, version);
-  for (const std::string_view name : {"wakeup", "overflow", "threads"}) {
+  for (const std::string_view name :
+       {"wakeup", "overflow", "threads", "files", "cache", "durability", "time", "server", "store"}) {
     if (const auto value = label(name); !value.empty()) text += fmt::format(", {}", value);
   }
   return text;

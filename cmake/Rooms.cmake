@@ -38,12 +38,14 @@ function(fulmar_room name)
   endif()
 endfunction()
 
-# fulmar_tests(NAME SOURCES file... LIBS library... [PCH asio] [LABELS label...]): a GoogleTest program in tests/ of the
+# fulmar_tests(NAME SOURCES file... LIBS library... [PCH asio] [LABELS label...] [WHOLE]): a GoogleTest program in tests/ of the
 # build; ctest knows its tests one by one. Labels:
 #   concurrent   several threads: `./dev check` runs these under ThreadSanitizer too
 #   integration  needs a real broker
+# With WHOLE the program is one test of ctest, for those that start something dear once for all their cases. It counts as
+# skipped when it prints a line that begins with SKIPPED WHOLE.
 function(fulmar_tests name)
-  cmake_parse_arguments(T "" "PCH" "SOURCES;LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(T "WHOLE" "PCH" "SOURCES;LIBS;LABELS" ${ARGN})
   fulmar_no_leftovers(${name} "${T_UNPARSED_ARGUMENTS}")
   add_executable(${name} ${T_SOURCES})
   target_link_libraries(${name} PRIVATE ${T_LIBS} GTest::gmock GTest::gtest_main)
@@ -58,7 +60,12 @@ function(fulmar_tests name)
     string(REPLACE ";" "\\;" labels "${T_LABELS}")
     list(APPEND properties LABELS "${labels}")
   endif()
-  gtest_discover_tests(${name} NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
+  if(T_WHOLE)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS "${T_LABELS}" SKIP_REGULAR_EXPRESSION "SKIPPED WHOLE")
+  else()
+    gtest_discover_tests(${name} NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
+  endif()
   foreach(label IN LISTS T_LABELS)
     if(NOT TARGET ${label}_tests)
       add_custom_target(${label}_tests)  # ninja concurrent_tests: just these programs

@@ -61,8 +61,8 @@ void show(std::string_view title, std::span<const Row> rows, std::span<const Col
 }
 
 std::vector<Suite> suites() {
-  return {publish_suite(),   receive_suite(), latency_suite(),
-          reconnect_suite(), memory_suite(),  start_suite()};
+  return {publish_suite(), receive_suite(), latency_suite(), reconnect_suite(), memory_suite(),
+          start_suite(),   record_suite(),  spool_suite(),   restart_suite(),   queue_suite()};
 }
 
 Result<Library> library_of(const Parameters& parameters) {

@@ -70,6 +70,10 @@ Suite latency_suite();
 Suite reconnect_suite();
 Suite memory_suite();
 Suite start_suite();
+Suite spool_suite();
+Suite record_suite();
+Suite restart_suite();
+Suite queue_suite();
 std::vector<Suite> suites();  // in the order of the report
 
 // --- for the scenarios

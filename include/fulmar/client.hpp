@@ -164,6 +164,8 @@ class Client {
 
   // --- observe
   Metrics metrics() const;  // a snapshot; cheap enough for 100 Hz
+  // ClientConfig::spool_dir: where messages wait on disk; empty: nowhere.
+  const std::string& spool_dir() const;
 
   class Impl;
 

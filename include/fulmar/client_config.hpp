@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fulmar/durability.hpp"
 #include "fulmar/mqtt/types.hpp"
 #include "fulmar/result.hpp"
 #include "fulmar/tls_config.hpp"
@@ -26,15 +27,6 @@ enum class Overflow : std::uint8_t {
   reject,  // publish() returns Errc::outbox_full
   block,  // publish() waits for room up to `block_timeout`, then returns Errc::outbox_full. For tools without another
           // thread to hold up; never within a handler, where it is as `reject`
-};
-
-// How far a message has to come before a fault cannot take it, with a spool (ClientConfig::spool_dir); without one all
-// messages are kept in memory.
-enum class Durability : std::uint8_t {
-  memory,  // survives the broker and the network, not the process
-  spill,  // goes to disk while there is no connection, behind others that are there, when the outbox fills up, and at
-          // shutdown: survives outages and a clean end; kill -9 takes what was in memory and in flight
-  write_ahead,  // written and synced before it is sent: from Delivery::Outcome::stored on it survives kill -9 and power loss
 };
 
 // What happens to QoS 0 messages while there is no connection.
@@ -96,7 +88,8 @@ struct ClientConfig {
   std::size_t outbox_bytes = std::size_t{8} << 20;
   std::size_t outbox_messages = 1'000'000;
   // The folder of the spool, which one client has to itself; made when it is not there. Empty: no spool. [MQTT_SPOOL_DIR]
-  // A message that waits in it may have 1/16 of spool_bytes and at most 4 MiB.
+  // A message that waits in it has to fit into a segment: the power of two at or below spool_bytes / 16 and at most 4 MiB;
+  // from 2 GiB on, the one at or below spool_bytes / 256.
   std::string spool_dir{};
   std::uint64_t spool_bytes = std::uint64_t{1} << 30;   // its bound, 1 MiB..1 TiB [MQTT_SPOOL_BYTES]
   std::optional<std::chrono::seconds> spool_max_age{};  // older messages are dropped; >= 1 s

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "fulmar/durability.hpp"
 #include "fulmar/mqtt/properties.hpp"
 #include "fulmar/mqtt/types.hpp"
 #include "fulmar/result.hpp"
@@ -40,6 +41,9 @@ struct PublishOptions {
   std::optional<BytesView> correlation_data{};      // 5.0 [MQTT5 3.3.2.3.6]
   std::span<const UserProperty> user_properties{};  // 5.0, in this order [MQTT-3.3.2-18]
   bool payload_is_utf8 = false;                     // 5.0: payload format indicator 1 [MQTT5 3.3.2.3.2]
+  // Instead of ClientConfig::durability, for this message; all but `memory` need a spool. It is the least that is done:
+  // behind messages that go to disk it goes there too, because the order is kept.
+  std::optional<Durability> durability{};
 };
 
 struct OutgoingMessage {

@@ -30,6 +30,14 @@ enum class Errc : std::uint8_t {
   shutting_down,
   handler_failed,  // a handler threw, or a responder answered with an error
   io_error,        // a file could not be read or written
+  invalid_item,    // a work item or its queue's name, options or file content is not as it has to be
+  not_found,
+  already_exists,
+  illegal_transition,  // the work item is in a state that does not allow it
+  lease_lost,          // the work item is not leased under this token any more
+  queue_full,
+  damaged,       // a stored file is not readable as what it should be
+  incompatible,  // a stored file was written by a newer version
 };
 
 std::string_view to_string(Errc code);

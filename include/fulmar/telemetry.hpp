@@ -192,7 +192,7 @@ struct TelemetryStats {
   // processes left there too: Metrics::replayed and Metrics::spool_messages. Zero without a spool.
   std::uint64_t offline_sent = 0;   // taken from it by this client to be sent
   std::uint64_t offline_count = 0;  // gauge: there now, each until its acknowledgement
-  std::string offline_file{};  // where it is; for the client's owner to fill in: the client does not tell
+  std::string offline_file{};       // its folder, ClientConfig::spool_dir; empty without one
 
   PowerHistogram enqueue_ns{};     // what record() took its caller, one call in 256 of each thread
   PowerHistogram batch_records{};  // records in the batches handed to the client

@@ -20,6 +20,14 @@ std::string_view to_string(Errc code) {
     case Errc::shutting_down: return "shutting down";
     case Errc::handler_failed: return "handler failed";
     case Errc::io_error: return "input/output error";
+    case Errc::invalid_item: return "invalid item";
+    case Errc::not_found: return "not found";
+    case Errc::already_exists: return "already exists";
+    case Errc::illegal_transition: return "illegal transition";
+    case Errc::lease_lost: return "lease lost";
+    case Errc::queue_full: return "queue full";
+    case Errc::damaged: return "damaged";
+    case Errc::incompatible: return "incompatible version";
   }
   return "unknown error";
 }

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <csignal>
 #include <optional>
+#include <utility>
 
 namespace fulmar::cli {
 
@@ -40,6 +41,8 @@ class Events {
 
   // SIGINT or SIGTERM, once it has come.
   std::optional<int> signal() const { return signal_; }
+  // The same, and forgets it: for the next one.
+  std::optional<int> take_signal() { return std::exchange(signal_, std::nullopt); }
   // From now on a signal ends the process, as if it had never been held back.
   void release_signals();
 

@@ -103,6 +103,7 @@ Commands:
   sub        print the messages of topics     fulmar sub -t 'sensors/#' -v
   telemetry  send records in batches          fulmar telemetry --source data.csv
   spool      look at what waits on disk       fulmar spool inspect /var/lib/app/spool
+  queue      hand work to other programs    fulmar queue add '{"image":17}'
   help       this text; of a command: fulmar help pub
 
 Options and exit codes of pub and sub are those of mosquitto_pub and mosquitto_sub.

@@ -12,6 +12,8 @@
 #include "cli/exit_code.hpp"
 #include "cli/help.hpp"
 #include "cli/pub.hpp"
+#include "cli/queue.hpp"
+#include "cli/queue_options.hpp"
 #include "cli/report.hpp"
 #include "cli/spool.hpp"
 #include "cli/spool_options.hpp"
@@ -43,7 +45,8 @@ int run(Command command, const Parsed<Options>& parsed, int (*run_command)(const
 }
 
 int unknown(std::string_view word) {
-  constexpr auto names = std::to_array<std::string_view>({"pub", "sub", "telemetry", "spool", "help"});
+  constexpr auto names =
+      std::to_array<std::string_view>({"pub", "sub", "telemetry", "spool", "queue", "help"});
   const auto meant = near_miss(word, names);
   const std::string hint = meant.empty() ? "" : ", did you mean '" + std::string(meant) + "'?";
   Report::usage("", "unknown command '" + std::string(word) + "'" + hint);
@@ -52,7 +55,7 @@ int unknown(std::string_view word) {
 
 int main_of(std::span<const std::string_view> words) {
   if (words.empty()) {
-    Report::usage("", "no command given: pub, sub, telemetry or spool");
+    Report::usage("", "no command given: pub, sub, telemetry, spool or queue");
     return exit_failure;
   }
   const auto command = words.front();
@@ -64,6 +67,7 @@ int main_of(std::span<const std::string_view> words) {
                run_telemetry);
   }
   if (command == "spool") return run_spool(rest);
+  if (command == "queue") return run_queue(rest);
   if (command == "--version" || command == "version") return print(version());
   if (command != "help" && command != "--help") return unknown(command);
   if (rest.empty()) return print(help());
@@ -73,6 +77,10 @@ int main_of(std::span<const std::string_view> words) {
     for (const auto one : spool_commands)
       if (rest.size() > 1 && rest[1] == name_of(one)) return print(spool_help(one));
     return print(spool_help());
+  }
+  if (rest.front() == "queue") {
+    const auto one = rest.size() > 1 ? queue_command_of(rest[1]) : std::nullopt;
+    return print(one ? queue_help(*one) : queue_help());
   }
   return unknown(rest.front());
 }

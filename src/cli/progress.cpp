@@ -9,20 +9,12 @@
 #include <cstdio>
 #include <vector>
 
+#include "cli/figures.hpp"
+
 namespace fulmar::cli {
 namespace {
 
 constexpr std::size_t bar_width = 10;
-
-std::string number(double value, int decimals) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), "%.*f", decimals, value);
-  return text.data();
-}
-
-std::string count_of(std::uint64_t count, std::string_view one, std::string_view many) {
-  return std::to_string(count) + " " + std::string(count == 1 ? one : many);
-}
 
 std::string clock_text(double seconds) {
   const auto s = static_cast<std::uint64_t>(std::clamp(seconds, 0.0, 1e9));
@@ -68,7 +60,7 @@ std::string fitted(std::vector<Part> parts, std::size_t columns) {
 
 void add_share(double share, std::vector<Part>& parts) {
   share = std::clamp(share, 0.0, 1.0);
-  const auto percent = number(std::floor(share * 100), 0);
+  const auto percent = number_text(std::floor(share * 100), 0);
   parts.push_back({0, std::string(3 - std::min<std::size_t>(percent.size(), 3), ' ') + percent + "%"});
   parts.push_back({7, bar(share)});
 }
@@ -86,8 +78,22 @@ std::string render_progress(const ReadProgress& p, std::size_t columns) {
   add_share(share, parts);
   parts.push_back({1, count_of(p.messages, "message", "messages")});
   if (p.elapsed.count() > 0)
-    parts.push_back({4, number(static_cast<double>(p.done_bytes) / 1e6 / p.elapsed.count(), 0) + " MB/s"});
+    parts.push_back(
+        {4, number_text(static_cast<double>(p.done_bytes) / 1e6 / p.elapsed.count(), 0) + " MB/s"});
   add_estimate(share, p.elapsed, parts);
+  return fitted(std::move(parts), columns);
+}
+
+std::string render_progress(const CountProgress& p, std::size_t columns) {
+  auto share = p.share;
+  if (p.all && *p.all > 0) share = static_cast<double>(p.done) / static_cast<double>(*p.all);
+  std::vector<Part> parts;
+  if (share) add_share(*share, parts);
+  parts.push_back(
+      {1, (p.all ? std::to_string(p.done) + " of " : "") + count_of(p.all.value_or(p.done), p.one, p.many)});
+  if (p.elapsed.count() > 0)
+    parts.push_back({4, number_text(static_cast<double>(p.done) / p.elapsed.count(), 0) + "/s"});
+  if (share) add_estimate(*share, p.elapsed, parts);
   return fitted(std::move(parts), columns);
 }
 
@@ -95,9 +101,10 @@ std::string render_progress(const Progress& p, std::size_t columns) {
   std::vector<Part> parts;
   if (p.share) add_share(*p.share, parts);
   parts.push_back({1, count_of(p.records, "record", "records")});
-  parts.push_back({4, number(p.per_s, p.per_s < 100 ? 1 : 0) + "/s"});
+  parts.push_back({4, number_text(p.per_s, p.per_s < 100 ? 1 : 0) + "/s"});
   parts.push_back({8, count_of(p.batches, "batch", "batches")});
   parts.push_back({3, std::to_string(p.waiting) + " waiting"});
+  if (p.stored) parts.push_back({3, std::to_string(p.stored) + " stored"});
   if (p.lost) parts.push_back({2, std::to_string(p.lost) + " lost"});
   if (p.bad_lines) parts.push_back({5, count_of(p.bad_lines, "bad line", "bad lines")});
   parts.push_back({6, p.connection});
@@ -109,6 +116,7 @@ std::string render_summary(const TelemetryStats& s, std::string_view sent, std::
                            std::chrono::duration<double> elapsed) {
   std::string text = count_of(s.recorded, "record", "records") + ": " + std::to_string(s.messages_sent) +
                      " " + std::string(sent);
+  if (s.offline_stored) text += ", " + std::to_string(s.offline_stored) + " stored for later";
   if (s.waiting) text += ", " + std::to_string(s.waiting) + " waiting";
   if (s.dropped.empty) text += ", " + std::to_string(s.dropped.empty) + " without a value";
   if (const auto lost = s.dropped.total() - s.dropped.empty) {
@@ -123,7 +131,7 @@ std::string render_summary(const TelemetryStats& s, std::string_view sent, std::
   }
   text += "; " + count_of(s.batches_sent, "batch", "batches");
   if (bad_lines) text += "; " + count_of(bad_lines, "bad line", "bad lines") + " skipped";
-  return text + "; " + number(elapsed.count(), 1) + " s";
+  return text + "; " + number_text(elapsed.count(), 1) + " s";
 }
 
 template <typename P>
@@ -139,6 +147,7 @@ void ProgressLine::draw(const P& progress) {
 
 void ProgressLine::show(const Progress& progress) { draw(progress); }
 void ProgressLine::show(const ReadProgress& progress) { draw(progress); }
+void ProgressLine::show(const CountProgress& progress) { draw(progress); }
 
 void ProgressLine::clear() {
   const std::lock_guard lock(mutex_);

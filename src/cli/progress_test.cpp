@@ -28,10 +28,11 @@ TEST(Progress, of_a_stream_has_none_of_them) {
   progress.share.reset();
   progress.per_s = 10;
   progress.batches = 1;
+  progress.stored = 7;
   progress.lost = 2;
   progress.bad_lines = 1;
   EXPECT_EQ(render_progress(progress, 200),
-            "1200 records  10.0/s  1 batch  100 waiting  2 lost  1 bad line  connected");
+            "1200 records  10.0/s  1 batch  100 waiting  7 stored  2 lost  1 bad line  connected");
 }
 
 TEST(Progress, of_reading_files_tells_messages_and_speed) {
@@ -71,13 +72,26 @@ TEST(Summary, says_what_became_of_every_record) {
   s.messages_sent = 10;
   s.batches_sent = 1;
   EXPECT_EQ(render_summary(s, "acknowledged", 0, 1234ms), "10 records: 10 acknowledged; 1 batch; 1.2 s");
-  s.recorded = 20;
+  s.recorded = 27;
+  s.offline_stored = 7;
   s.waiting = 1;
   s.dropped = {.queue_full = 2, .refused = 3, .undelivered = 3, .empty = 1};
   EXPECT_EQ(render_summary(s, "sent", 1, 0s),
-            "20 records: 10 sent, 1 waiting, 1 without a value, 8 lost (queue full 2, refused 3, not "
+            "27 records: 10 sent, 7 stored for later, 1 waiting, 1 without a value, 8 lost (queue full 2, "
+            "refused 3, not "
             "delivered before "
             "the end 3); 1 batch; 1 bad line skipped; 0.0 s");
+}
+
+TEST(CountedProgress, has_a_bar_where_the_end_is_known) {
+  using namespace std::chrono_literals;
+  EXPECT_EQ(render_progress(CountProgress{.done = 500, .all = 1'000, .elapsed = 10s}, 100),
+            " 50%  [#####.....]  500 of 1000 items  50/s  ETA 00:10");
+  EXPECT_EQ(render_progress(CountProgress{.done = 500, .share = 0.25, .elapsed = 10s}, 100),
+            " 25%  [##........]  500 items  50/s  ETA 00:30");
+  EXPECT_EQ(render_progress(CountProgress{.done = 1, .elapsed = 10s}, 100), "1 item  0/s");
+  EXPECT_EQ(render_progress(CountProgress{.done = 500, .all = 1'000, .elapsed = 10s}, 30),
+            " 50%  500 of 1000 items");
 }
 
 }  // namespace

@@ -7,16 +7,16 @@
 #include <bit>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 
 #include <boost/json.hpp>
 
 #include "cli/exit_code.hpp"
+#include "cli/figures.hpp"
 #include "cli/progress.hpp"
 #include "cli/report.hpp"
+#include "cli/sheet.hpp"
 #include "cli/spool_message.hpp"
 #include "cli/spool_options.hpp"
 #include "cli/spool_survey.hpp"
@@ -29,45 +29,10 @@ using Clock = std::chrono::steady_clock;
 using spool::Inspector;
 
 constexpr auto frame = 200ms;  // of the progress line
-constexpr std::size_t flush_bytes = 256 << 10;
 
 // --- texts -------------------------------------------------------------------------------------------------
 
-std::string count_of(std::uint64_t count, std::string_view one, std::string_view many) {
-  return std::to_string(count) + " " + std::string(count == 1 ? one : many);
-}
 std::string messages(std::uint64_t count) { return count_of(count, "message", "messages"); }
-
-std::string size_text(std::uint64_t bytes) {
-  if (bytes < 1'024) return std::to_string(bytes) + " B";
-  constexpr std::array units{"KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(bytes) / 1'024;
-  std::size_t unit = 0;
-  for (; value >= 1'023.95 && unit + 1 < units.size(); ++unit) value /= 1'024;
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), "%.1f %s", value, units[unit]);
-  return text.data();
-}
-
-std::string age_text(std::int64_t ms) {
-  const auto s = std::max<std::int64_t>(ms, 0) / 1'000;
-  const auto two = [](std::int64_t large, const char* of, std::int64_t small, const char* rest) {
-    return std::to_string(large) + of + (small ? " " + std::to_string(small) + rest : "");
-  };
-  if (s < 60) return std::to_string(s) + " s";
-  if (s < 3'600) return two(s / 60, " min", s % 60, " s");
-  if (s < 86'400) return two(s / 3'600, " h", s / 60 % 60, " min");
-  return two(s / 86'400, " d", s / 3'600 % 24, " h");
-}
-
-std::string time_text(std::int64_t ms) {
-  const std::time_t seconds = ms / 1'000;
-  std::tm local{};
-  localtime_r(&seconds, &local);
-  std::array<char, 64> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S", &local);
-  return text.data();
-}
 
 std::string_view to_string(Inspector::State state) {
   switch (state) {
@@ -81,44 +46,17 @@ std::string_view to_string(Inspector::State state) {
   return "";
 }
 
+std::chrono::system_clock::time_point at_ms(std::int64_t ms) {
+  return std::chrono::system_clock::time_point(std::chrono::milliseconds(ms));
+}
+
 std::int64_t now_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(
              std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
-// --- stdout ------------------------------------------------------------------------------------------------
-
-// Collects what goes to stdout. A reader that has gone (`| head -1`) is no failure.
-class Sheet {
- public:
-  Sheet() { std::signal(SIGPIPE, SIG_IGN); }
-  std::string& text() { return text_; }
-  void line(const std::string& one) { text_.append(one).append("\n"); }
-  // False: nothing more can be written.
-  bool flush() {
-    for (std::string_view rest = text_; !rest.empty() && error_ == 0;) {
-      const auto written = write(STDOUT_FILENO, rest.data(), rest.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) error_ = errno;
-      rest.remove_prefix(written < 0 ? 0 : static_cast<std::size_t>(written));
-    }
-    text_.clear();
-    return error_ == 0;
-  }
-  bool reader_is_gone() const { return error_ == EPIPE; }
-  // Writes the rest; `code`, unless that failed.
-  int end(int code) {
-    if (flush()) return code;
-    if (reader_is_gone()) return exit_success;
-    Report(false).error(std::string("cannot write to stdout: ") + std::strerror(error_));
-    return exit_failure;
-  }
-
- private:
-  std::string text_;
-  int error_ = 0;
-};
+// --- stdout and stderr ---------------------------------------------------------------------------------------
 
 int failed(const Error& error) {
   Report(false).error(error.message);
@@ -157,7 +95,8 @@ void print_table(const SpoolSurvey& survey, Sheet& sheet) {
   std::string waiting = "  waiting  " + messages(totals.waiting);
   if (totals.waiting) {
     waiting += ", " + size_text(totals.waiting_bytes) + "; the oldest for " +
-               age_text(now_ms() - *totals.oldest_ms) + " (since " + time_text(*totals.oldest_ms) + ")";
+               age_text(std::chrono::milliseconds(now_ms() - *totals.oldest_ms)) + " (since " +
+               time_text(at_ms(*totals.oldest_ms)) + ")";
   }
   sheet.line(waiting);
   if (totals.findings) {
@@ -196,7 +135,7 @@ void print_table(const SpoolSurvey& survey, Sheet& sheet) {
         segment.state == Inspector::State::waiting || segment.state == Inspector::State::acknowledged;
     row(segment.file, to_string(segment.state), read ? std::to_string(count) : "-",
         read ? std::to_string(wait) : "-", size_text(segment.bytes),
-        read ? time_text(segment.created_ms) : "-");
+        read ? time_text(at_ms(segment.created_ms)) : "-");
   }
 }
 
@@ -303,7 +242,7 @@ int export_messages(const SpoolOptions& options) {
   const auto done = read(*survey, options, [&](const spool::Entry& entry, bool acknowledged) {
     if (acknowledged && !options.all) return true;
     left_out += !append_stored_message(entry, acknowledged, sheet.text());
-    return sheet.text().size() < flush_bytes || sheet.flush();
+    return sheet.flush_when_large();
   });
   if (!done) return failed(done.error());
   const auto& totals = survey->totals();

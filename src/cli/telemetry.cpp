@@ -268,6 +268,7 @@ void Session::show_progress() {
                     .per_s = per_second(stats.recorded),
                     .batches = stats.batches_sent,
                     .waiting = stats.waiting,
+                    .stored = stats.offline_stored,
                     .lost = stats.dropped.total() - stats.dropped.empty,
                     .bad_lines = input.bad_lines,
                     .connection = std::string(to_string(link_.client().state()))};

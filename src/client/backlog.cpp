@@ -79,6 +79,7 @@ Backlog::~Backlog() {
 
 void Backlog::poll(mqtt::Session& session) {
   session_ = &session;
+  room_ = true;
   spool_.poll([this](spool::Event& event) { std::visit([this](const auto& what) { on(what); }, event); });
   session_ = nullptr;
 }
@@ -106,7 +107,8 @@ void Backlog::release(std::byte* block) {
 bool Backlog::append(mqtt::RecordView record, bool sync) {
   const StoredMessageParts message(record, now_(), wall_now_());
   const auto promise = sync ? spool::Spool::Promise::synced : spool::Spool::Promise::written;
-  return spool_.append(message.parts, 0, ++last_token_, promise);
+  room_ = spool_.append(message.parts, 0, ++last_token_, promise);
+  return room_;
 }
 
 bool Backlog::put(mqtt::RecordView record, bool sync) {
@@ -128,7 +130,7 @@ bool Backlog::put_shadow(mqtt::RecordView record) {
 void Backlog::retry() {
   std::byte* block = unstored_.front();
   const mqtt::RecordView record(block);
-  if (!append(record, write_ahead_)) return;
+  if (!append(record, write_ahead_ || record.header().write_ahead)) return;
   unassigned_.push_back({block, record.header().sequence, record.header().token, true});
   unstored_.pop_front();
 }
@@ -162,6 +164,7 @@ void Backlog::on(const spool::Assigned& event) {
   assigned_ = event.sequence;
   unsynced_.push_back({event.sequence, put.sequence, put.token, put.block == nullptr});
   if (put.block) {
+    if (mqtt::RecordView(put.block).header().write_ahead) ahead_through_ = event.sequence;
     release(put.block);
     ++spooled_;
     return;
@@ -271,7 +274,8 @@ void Backlog::feed(mqtt::Session& session, mqtt::Instant now) {
     const auto& chunk = chunks_.front();
     for (; chunk_at_ < chunk.entries.size(); ++chunk_at_) {
       const auto& entry = chunk.entries[chunk_at_];
-      if (write_ahead_ && entry.sequence > synced_ && !failing()) return;
+      const bool ahead = write_ahead_ || entry.sequence <= ahead_through_;
+      if (ahead && entry.sequence > synced_ && !failing()) return;
       if (!feed_entry(session, entry, now, wall_now)) return;
       delivered_ = std::max(delivered_, entry.sequence);
     }

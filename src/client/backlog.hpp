@@ -92,6 +92,8 @@ class Backlog {
   void retry();
   // Whether put() has a chance.
   bool takes() const { return opened_ && !failing_ && unstored_.empty(); }
+  // Whether it has since the last poll(): not while the disk is behind, and the spool wakes the owner when it has caught up.
+  bool has_room() const { return takes() && room_; }
   // Not known yet what the spool holds: nothing may pass it by.
   bool opening() const { return !opened_ && !failed_; }
   bool failing() const { return failed_ || failing_; }
@@ -188,6 +190,7 @@ class Backlog {
   bool opened_ = false;
   bool failed_ = false;   // could not be opened
   bool failing_ = false;  // the disk does not take what it is given
+  bool room_ = true;      // append() has not said no since the last poll()
   bool full_told_ = false;
   bool wanting_ = false;
   bool takes_again_ = false;  // something has changed since it took no more
@@ -212,6 +215,7 @@ class Backlog {
   spool::Sequence end_ = 0;        // there was nothing more to read up to it
   spool::Sequence synced_ = 0;
   spool::Sequence given_up_ = 0;           // what was not settled up to it the spool has dropped
+  spool::Sequence ahead_through_ = 0;      // the last of those that must be synced before they are sent
   spool::Sequence recovered_through_ = 0;  // a former run may have sent these
   std::uint64_t spooled_ = 0, replayed_ = 0;
   std::vector<std::uint64_t> scratch_;

@@ -348,6 +348,7 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   ConnectionState state() const { return connection_.state(); }
+  const std::string& spool_dir() const { return config_.spool_dir; }
 
   Metrics metrics() const {
     Metrics m;
@@ -440,6 +441,13 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
     parts.payload = payload;
     parts.qos = options.qos;
     parts.retain = options.retain;
+    const auto durability = options.durability.value_or(config_.durability);
+    if (options.durability && durability != Durability::memory && entry_bytes_max_ == 0) {
+      return fail(
+          Errc::invalid_config,
+          "a durability other than memory needs a folder for what waits: set spool_dir (MQTT_SPOOL_DIR)");
+    }
+    parts.write_ahead = durability == Durability::write_ahead;
     if (options.message_expiry) {
       if (options.message_expiry->count() < 0 || options.message_expiry->count() >= mqtt::no_expiry) {
         return fail(Errc::invalid_config, "message expiry of " +
@@ -744,6 +752,7 @@ void Client::on_state_change(std::function<void(const StateChange&)> handler) {
 }
 void Client::set_log_sink(LogSink sink) { impl_->set_log_sink(std::move(sink)); }
 Metrics Client::metrics() const { return impl_->metrics(); }
+const std::string& Client::spool_dir() const { return impl_->spool_dir(); }
 
 Result<MessageId> Client::publish(std::string_view topic, BytesView payload, const PublishOptions& options) {
   return impl_->publish(topic, payload, options, {});

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -80,6 +81,42 @@ TEST(Client, checks_topics_before_anything_is_accepted) {
   EXPECT_FALSE(client.subscribe("a/#/b", [](const Message&) {}));
   EXPECT_FALSE(client.subscribe("a", {}));
   EXPECT_EQ(client.metrics().accepted, 0u);
+}
+
+// Page faults of this thread in publishing for the first time 2 MiB (512 pages) while there is no broker.
+long faults_of_first_publishing(Wakeup wakeup) {
+  const auto faults_so_far = [] {
+    rusage usage{};
+    getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_minflt;
+  };
+  auto config = config_for(url_of(test::free_port()));
+  config.wakeup = wakeup;
+  Client client(config);
+  client.start();
+  EXPECT_TRUE(client.wait_for(ConnectionState::connecting, 20s));
+  const std::string payload(900, 'x');
+  long faults = 0;
+  for (int i = 0; i < 300; ++i) {
+    const auto before = faults_so_far();
+    for (int k = 0; k < 7; ++k) EXPECT_TRUE(client.publish("t", payload));
+    faults += faults_so_far() - before;
+    std::this_thread::sleep_for(1ms);  // a pace; what is looked at is this thread's
+  }
+  client.shutdown(0ms);
+  return faults;
+}
+
+TEST(Client, keeps_page_faults_away_from_its_publishers_also_while_there_is_no_broker) {
+  if (test::sanitized) GTEST_SKIP() << "a sanitizer's own memory faults too";
+  for (const auto wakeup : {Wakeup{}, Wakeup{.lazy_interval = 1ms}}) {
+    // A busy machine may keep the I/O thread from running for as long as this takes; but not again and again.
+    long least = 1'000;
+    for (int attempt = 0; attempt < 10 && least > 100; ++attempt) {
+      least = std::min(least, faults_of_first_publishing(wakeup));
+    }
+    EXPECT_LE(least, 100) << (wakeup.lazy_interval > 0us ? "lazy" : "eager");
+  }
 }
 
 class StartTest : public testing::TestWithParam<const char*> {};

@@ -5,9 +5,11 @@
 // Invariants
 //   1. Nothing here waits: no name look-up, lock of a user's, disk or handler [house invariant 1].
 //   2. While the session cannot take messages they stay in the outbox, in order; publishers are then not asked to wake
-//      anybody [house invariants 4, 8].
+//      anybody but for invariant 5 [house invariants 4, 8].
 //   3. Every record taken from the outbox is settled exactly once, through settle() [house invariant 2].
 //   4. It holds buffers only while there is something in them.
+//   5. In the outbox's first lap it maps memory ahead of the publishers [ring.hpp 5], also while nothing can be sent: it looks
+//      again as long as messages come. Once they have paused, the next publisher wakes it, unless the wake-up is lazy.
 //
 // Its life (connection.cpp), its turns (connection_turn.cpp).
 //
@@ -226,7 +228,10 @@ class Connection final : private net::Transport::Listener {
   void arm_timer(Instant now);
   void on_timer();
   void run_later_items(Instant now);
+  bool could_take() const;
   void sleep_or_turn_again();
+  void map_ahead();
+  void map_step();
   void listen_for_wakes();
 
   EventLoop& loop_;
@@ -254,6 +259,10 @@ class Connection final : private net::Transport::Listener {
   std::uint64_t wake_value_ = 0;
   boost::asio::steady_timer timer_;
   std::optional<Instant> timer_armed_;
+  bool timer_only_maps_ = false;  // nothing else is due when it fires
+  bool mapping_posted_ = false;
+  std::uint64_t pushed_when_mapped_ = 0;   // what the outbox had taken when it was last looked at for mapping
+  std::chrono::microseconds map_again_{};  // when to look again; 0: when a publisher calls
   std::atomic<ConnectionState> state_{ConnectionState::created};
   std::atomic<std::uint64_t> server_{ServerFacts{}.packed()};
 

@@ -16,6 +16,15 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 using WallClock = std::chrono::system_clock;
 
+namespace {
+
+// While the session takes nothing: so soon after messages have come the outbox is mapped ahead again, then half as often each
+// time that there was none since; so long without one, and a publisher has to call.
+constexpr auto map_again_min = 250us;
+constexpr std::chrono::microseconds map_again_max = 64ms;
+
+}  // namespace
+
 // --- the turn --------------------------------------------------------------------------------------------------------
 
 void Connection::turn() {
@@ -52,6 +61,7 @@ void Connection::turn() {
   if (!attached_) return;
   if (!lingering_) read_more();
   if (backlog) backlog->submit();
+  map_ahead();
   take_snapshot();
   check_waiters();
   arm_timer(now);
@@ -509,10 +519,18 @@ void Connection::arm_timer(Instant now) {
   if (config_.wakeup.lazy_interval > 0us && phase_ == Phase::up && !writing_) {
     consider(now + config_.wakeup.lazy_interval);
   }
+  bool only_maps = false;
+  if (!outbox_.populated() && !could_take()) {
+    const auto lazy = config_.wakeup.lazy_interval;
+    const auto again = lazy > 0us && (map_again_ == 0us || lazy < map_again_) ? lazy : map_again_;
+    only_maps = again > 0us && (!earliest || now + again < *earliest);
+    if (only_maps) earliest = now + again;
+  }
   if (!earliest) return;
   // Armed early enough already: what it finds then is looked at anew.
   if (timer_armed_ && *timer_armed_ <= *earliest) return;
   timer_armed_ = earliest;
+  timer_only_maps_ = only_maps;
   timer_.expires_at(*earliest);
   timer_.async_wait([this](const boost::system::error_code& cancelled) {
     if (!cancelled) on_timer();
@@ -522,6 +540,11 @@ void Connection::arm_timer(Instant now) {
 void Connection::on_timer() {
   timer_armed_.reset();
   const auto now = Clock::now();
+  if (std::exchange(timer_only_maps_, false)) {
+    map_ahead();
+    arm_timer(now);
+    return sleep_or_turn_again();
+  }
   run_later_items(now);
   if (end_deadline_ && now >= *end_deadline_) {
     if (!stopping_) {
@@ -557,15 +580,39 @@ void Connection::on_timer() {
   turn();
 }
 
-void Connection::sleep_or_turn_again() {
+// Whether a turn would take a message out of the outbox.
+bool Connection::could_take() const {
   // Diverted messages are looked for every spill_after while there is no link; a write-ahead one is waited for.
-  const bool could_store = outflow_.could_store(phase_ == Phase::up);
-  const bool could_send = could_store || (!outflow_.diverting() && phase_ == Phase::up && !goodbye_ &&
-                                          !writing_ && session_.publish_room() > 0);
+  return outflow_.could_store(phase_ == Phase::up) || (!outflow_.diverting() && phase_ == Phase::up &&
+                                                       !goodbye_ && !writing_ && session_.publish_room() > 0);
+}
+
+void Connection::map_ahead() {
+  if (outbox_.populated() || mapping_posted_) return;
+  const auto pushed = outbox_.pushed();
+  map_again_ = pushed != pushed_when_mapped_ ? map_again_min : 2 * map_again_;
+  if (map_again_ > map_again_max) map_again_ = 0us;
+  pushed_when_mapped_ = pushed;
+  map_step();
+}
+
+// In steps, so that a large outbox does not hold up the other connections of the loop.
+void Connection::map_step() {
+  mapping_posted_ = outbox_.populate_ahead();
+  if (!mapping_posted_) return;
+  asio::post(loop_.context(), [this] {
+    if (attached_) return map_step();
+    mapping_posted_ = false;
+  });
+}
+
+void Connection::sleep_or_turn_again() {
+  const bool could_take = this->could_take();
+  const bool map_when_called = !outbox_.populated() && map_again_ == 0us;
   control_flag_.announce();
-  if (could_send && config_.wakeup.lazy_interval == 0us) outbox_flag_.announce();
+  if ((could_take || map_when_called) && config_.wakeup.lazy_interval == 0us) outbox_flag_.announce();
   const bool acknowledge = phase_ == Phase::up && !lingering_ && unacknowledged_.ready(dispatcher_.handled());
-  if (commands_.empty() && !acknowledge && !(could_send && !outbox_.front().empty())) return;
+  if (commands_.empty() && !acknowledge && !(could_take && !outbox_.front().empty())) return;
   outbox_flag_.awake();
   control_flag_.awake();
   if (std::exchange(turn_posted_, true)) return;

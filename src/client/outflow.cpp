@@ -28,12 +28,11 @@ void Outflow::look(const Situation& situation, Instant now) {
   diverting_ = true;
   if (backlog_->may_retry() && divert_in_flight()) backlog_->retry();
   if (!backlog_->takes() || !divert_in_flight()) return;
-  const bool sync = config_.durability == Durability::write_ahead;
   while (outbox_.popped() < situation.until) {
     const auto block = outbox_.front();
     if (block.empty()) break;
     const mqtt::RecordView record(block.data());
-    if (!backlog_->put(record, sync)) break;
+    if (!backlog_->put(record, record.header().write_ahead)) break;
     if (auto* shared = record.shared_payload()) shared->release();
     outbox_.pop();
   }
@@ -44,7 +43,12 @@ void Outflow::look(const Situation& situation, Instant now) {
 bool Outflow::must_divert(const Situation& situation, Instant now) const {
   if (backlog_->opening() || !backlog_->drained()) return true;
   if (backlog_->failing()) return false;
-  if (config_.durability == Durability::write_ahead || situation.store_asked) return true;
+  const auto next = outbox_.front();
+  if (next.empty() ? config_.durability == Durability::write_ahead
+                   : mqtt::RecordView(next.data()).header().write_ahead) {
+    return true;
+  }
+  if (situation.store_asked) return true;
   if (situation.flush_asked && !situation.up) return true;
   const bool filling =
       outbox_.bytes() > outbox_.capacity_bytes() / 2 || outbox_.depth() > config_.outbox_messages / 2;

@@ -69,6 +69,8 @@ class Outflow {
       const auto block = outbox_.front();
       if (block.empty()) break;
       const mqtt::RecordView record(block.data());
+      // The next turn takes it to the disk, and what is behind it.
+      if (record.header().write_ahead && backlog_ && !backlog_->failing()) break;
       if (!session_.publish(record)) break;
       on_straight(record.header());
       outbox_.pop();
@@ -80,7 +82,7 @@ class Outflow {
   bool diverting() const { return diverting_; }
   // A message that comes now could go to the disk.
   bool could_store(bool up) const {
-    return backlog_ && diverting_ && backlog_->takes() &&
+    return backlog_ && diverting_ && backlog_->has_room() &&
            (up || config_.durability == Durability::write_ahead);
   }
 

@@ -202,6 +202,12 @@ class App {
       log_.write(spdlog::level::info,
                  fmt::format("broker: our own mosquitto (pid {}) on port {}", broker_.pid(), broker_.port()));
     client_.start();
+    if (!config_.queue.url.empty()) {
+      queue_.emplace(config_.queue, [this](bool trouble, std::string_view text) {
+        log_.write(trouble ? spdlog::level::warn : spdlog::level::info, fmt::format("work queue: {}", text));
+      });
+      queue_->start();
+    }
     telemetry_.start();
     if (host_) host_->start();
     if (lines_) lines_->start();
@@ -295,6 +301,7 @@ class App {
     s.outbox_bytes_max = config_.mqtt.outbox_bytes;
     if (host_) s.host = host_->stats();
     if (lines_) s.input = {.path = config_.source, .stats = lines_->stats()};
+    if (queue_) s.work = queue_->status();
     s.records_per_s = rates_.records_per_s();
     s.batches_per_s = rates_.batches_per_s();
     s.events = log_.recent();
@@ -309,6 +316,7 @@ class App {
     const StateChange last = client_.last_change();
     if (host_) host_->stop();
     if (lines_) lines_->stop();
+    if (queue_) queue_->stop();
     telemetry_.stop(patient ? drain_patience : drain_patience_offline);
     const ShutdownReport left = client_.shutdown(patient ? shutdown_patience : drain_patience_offline);
     broker_.stop();
@@ -353,6 +361,7 @@ class App {
   Telemetry telemetry_;
   std::optional<telemetry::HostSource> host_;  // one of these two
   std::unique_ptr<telemetry::LineSource> lines_;
+  std::optional<QueueKeeper> queue_;
   std::atomic<bool> input_ended_{false};
   bool end_told_ = false;
 };

@@ -195,7 +195,7 @@ class Loader {
         if (!value.empty())
           assign(*key, parse_value(key->kind, value), fmt::format("\"{}\"", value), "env " + name);
       } else if (name.starts_with("MQTT_") || name.starts_with("FULMAR_TELEMETRY_") ||
-                 name.starts_with("FULMAR_LOG_")) {
+                 name.starts_with("FULMAR_QUEUE_") || name.starts_with("FULMAR_LOG_")) {
         problem(fmt::format("unknown environment variable {}{}", name, hint(name, names)));
       }
     }

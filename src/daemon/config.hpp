@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/queue_keeper.hpp"
 #include "fulmar/client_config.hpp"
 #include "fulmar/telemetry.hpp"
 #include "telemetry/host_source.hpp"
@@ -35,8 +36,9 @@ struct DaemonConfig {
   telemetry::HostSource::Config host;
   std::string source = "host";            // "host", or what `lines` reads: "-" or a path
   telemetry::LineSource::Config lines{};  // without its path
-  std::string log_level = "info";         // trace, debug, info, warning, error, off
-  std::string log_file{};                 // empty = standard error
+  QueueKeeper::Config queue;
+  std::string log_level = "info";  // trace, debug, info, warning, error, off
+  std::string log_file{};          // empty = standard error
 };
 
 struct ConfigSources {

@@ -282,6 +282,24 @@ void add_telemetry_keys(Table& t) {
       [](const Config& c) { return Value(c.lines.rate_hz); });
 }
 
+void add_queue_keys(Table& t) {
+  t.add(
+      "queue.url", Kind::text, "sqlite:PATH, yaml:PATH or postgresql://HOST/DB; empty = none",
+      [](Config& c, const Value& v) {
+        c.queue.url = std::get<std::string>(v);
+        return c.queue.url.empty() || c.queue.url.find(':') != std::string::npos;
+      },
+      [](const Config& c) { return Value(redacted_url(c.queue.url)); });
+  t.text("queue.name",
+         "the name of a queue: 1 to 64 letters, digits, '_', '-' or '.'; empty = the store's first",
+         FULMAR_AT(queue.name), [](std::string_view name) {
+           return name.size() <= 64 && std::ranges::all_of(name, [](char c) {
+                    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
+                  });
+         });
+  t.seconds("queue.upkeep_interval_s", 0.05, 3600, FULMAR_AT(queue.upkeep_interval));
+}
+
 void add_log_keys(Table& t) {
   t.text("log.level", "trace, debug, info, warning, error or off", FULMAR_AT(log_level),
          [](std::string_view level) {
@@ -334,6 +352,7 @@ std::vector<Key> config_keys() {
   Table table;
   add_mqtt_keys(table);
   add_telemetry_keys(table);
+  add_queue_keys(table);
   add_log_keys(table);
   return std::move(table).take();
 }

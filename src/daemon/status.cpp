@@ -73,6 +73,20 @@ std::string input_text(const StatusSnapshot::Input& input) {
   return text + (s.failure ? "   failed" : s.ended ? "   at its end" : "");
 }
 
+std::string work_text(const QueueKeeper::Status& w) {
+  if (!w.known) return w.trouble.empty() ? "not opened yet" : w.trouble;
+  const auto& c = w.stats.counts;
+  std::string text = fmt::format("{}   pending {}", w.name, c.pending);
+  if (w.stats.scheduled) text += fmt::format(" ({} scheduled)", w.stats.scheduled);
+  if (w.stats.oldest_pending_age && *w.stats.oldest_pending_age >= std::chrono::seconds(2))
+    text += fmt::format(" (the oldest for {})", show_duration(*w.stats.oldest_pending_age));
+  text += fmt::format("   processing {}   completed {}   failed {}   cancelled {}", c.processing, c.completed,
+                      c.failed, c.cancelled);
+  if (w.expired) text += fmt::format("   leases expired {}", w.expired);
+  if (w.stats.paused) text += "   PAUSED";
+  return text + (w.trouble.empty() ? "" : "   NOT ANSWERING: " + w.trouble);
+}
+
 }  // namespace
 
 std::string fit(std::string_view text, std::size_t columns) {
@@ -151,6 +165,7 @@ std::vector<std::string> render_screen(const StatusSnapshot& s, std::size_t colu
          fmt::format("target {}   p50 {}   p99.9 {}   max {}   missed {}",
                      show_duration(std::chrono::nanoseconds(std::llround(s.host.target_s * 1e9))),
                      show_duration(p.p50), show_duration(p.p999), show_duration(p.max), s.host.missed));
+  if (s.work) line("work queue", work_text(*s.work));
   if (const auto& cost = t.enqueue_ns; cost.count() > 0)
     line("record()", fmt::format("p50 <= {}   p99.9 <= {}   ({} calls timed)", cost_text(cost.quantile(0.5)),
                                  cost_text(cost.quantile(0.999)), cost.count()));
@@ -176,11 +191,12 @@ std::string render_line(const StatusSnapshot& s) {
                             show_duration(std::chrono::nanoseconds(std::llround(s.host.target_s * 1e9))));
   return fmt::format(
       "{}; {} records/s, {} batches/s; recorded {}, acknowledged {}, {}waiting {}, dropped {}; "
-      "queue {}/{}, outbox {}/{}, in flight {}{}; {}; last batch {}",
+      "queue {}/{}, outbox {}/{}, in flight {}{}; {}{}; last batch {}",
       to_string(s.state), rate(s.records_per_s), rate(s.batches_per_s), t.recorded, t.messages_sent,
       s.disk ? fmt::format("stored {}, ", t.offline_stored) : "", waiting_text(t), t.dropped.total(),
       t.queue_size, t.queue_max, show_bytes(s.client.outbox_bytes), show_bytes(s.outbox_bytes_max),
       s.client.in_flight, s.disk ? "; on disk " + disk_text(*s.disk, s.client) : "", source,
+      s.work ? "; work queue " + work_text(*s.work) : "",
       t.last_batch.empty()
           ? "none"
           : fmt::format("{} records, {}", t.last_batch_records, show_bytes(t.last_batch_bytes)));

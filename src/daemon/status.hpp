@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/queue_keeper.hpp"
 #include "fulmar/client.hpp"
 #include "fulmar/telemetry.hpp"
 #include "telemetry/host_source.hpp"
@@ -43,7 +44,8 @@ struct StatusSnapshot {
     std::string path;
     telemetry::LineSource::Stats stats{};
   };
-  std::optional<Input> input{};  // what the records come from instead of this machine
+  std::optional<Input> input{};               // what the records come from instead of this machine
+  std::optional<QueueKeeper::Status> work{};  // the work queue
   double records_per_s = 0;
   double batches_per_s = 0;
   std::vector<std::string> events{};  // the latest ones, oldest first

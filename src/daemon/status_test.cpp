@@ -76,6 +76,23 @@ TEST(StatusScreen, shows_the_input_in_place_of_the_sampling) {
   EXPECT_THAT(render_line(s), HasSubstr("input /run/in"));
 }
 
+TEST(StatusScreen, shows_the_work_queue_where_there_is_one) {
+  auto s = example();
+  EXPECT_THAT(render_screen(s, 200, 50), Not(Contains(StartsWith("work queue"))));
+  s.work.emplace();
+  s.work->name = "mail";
+  s.work->known = true;
+  s.work->stats.counts = {.pending = 12, .processing = 2, .completed = 5, .failed = 1, .cancelled = 0};
+  s.work->stats.scheduled = 3;
+  s.work->expired = 4;
+  EXPECT_THAT(render_screen(s, 200, 50), Contains("work queue   mail   pending 12 (3 scheduled)   processing "
+                                                  "2   completed 5   failed 1   cancelled 0   "
+                                                  "leases expired 4"));
+  EXPECT_THAT(render_line(s), HasSubstr("; work queue mail   pending 12"));
+  s.work->trouble = "q.db: disk is full";
+  EXPECT_THAT(render_screen(s, 200, 50), Contains(HasSubstr("NOT ANSWERING: q.db: disk is full")));
+}
+
 TEST(StatusScreen, says_how_long_records_have_waited_and_what_record_costs) {
   auto s = example();
   EXPECT_THAT(render_screen(s, 200, 50), Not(Contains(HasSubstr("oldest"))));

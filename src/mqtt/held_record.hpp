@@ -26,29 +26,29 @@ class HeldRecord {
   HeldRecord() = default;  // trivial: it lives in a union; HeldRecord{} is none
 
   // `memory`: size_for(record, false) bytes that begin with the record's block.
-  static HeldRecord plain(std::byte* memory) { return HeldRecord(reinterpret_cast<std::uintptr_t>(memory)); }
+  static HeldRecord plain(std::byte* memory) { return HeldRecord(memory); }
   // The same, size_for(record, true).
   static HeldRecord stored(std::byte* memory, const StoredState& state) {
     new (memory + RecordView(memory).block_size()) StoredState(state);
-    return HeldRecord(reinterpret_cast<std::uintptr_t>(memory) | 1);
+    return HeldRecord(memory + 1);
   }
   static std::size_t size_for(RecordView record, bool stored) {
     return record.block_size() + (stored ? sizeof(StoredState) : 0);
   }
 
-  explicit operator bool() const { return bits_ != 0; }
-  bool is_stored() const { return (bits_ & 1) != 0; }
+  explicit operator bool() const { return at_ != nullptr; }
+  bool is_stored() const { return (reinterpret_cast<std::uintptr_t>(at_) & 1) != 0; }
   RecordView view() const { return RecordView(memory()); }
   const RecordHeader& header() const { return view().header(); }
   // Only of a stored one.
   StoredState& state() const { return *reinterpret_cast<StoredState*>(memory() + view().block_size()); }
-  std::byte* memory() const { return reinterpret_cast<std::byte*>(bits_ & ~std::uintptr_t{1}); }
+  std::byte* memory() const { return at_ - (is_stored() ? 1 : 0); }
   std::size_t size() const { return size_for(view(), is_stored()); }
 
  private:
-  explicit HeldRecord(std::uintptr_t bits) : bits_(bits) {}
+  explicit HeldRecord(std::byte* at) : at_(at) {}
 
-  std::uintptr_t bits_;
+  std::byte* at_;  // the block, or one byte further when it is a stored one: blocks are aligned
 };
 
 }  // namespace fulmar::mqtt

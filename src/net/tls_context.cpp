@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
-#include <cstring>
 #include <iterator>
 #include <list>
 #include <mutex>
@@ -112,7 +111,7 @@ struct Password {
     auto& password = *static_cast<Password*>(self);
     password.asked = true;
     if (password.text.empty() || password.text.size() > static_cast<std::size_t>(size)) return -1;
-    std::memcpy(buffer, password.text.data(), password.text.size());
+    password.text.copy(buffer, password.text.size());
     return static_cast<int>(password.text.size());
   }
 };

@@ -1,9 +1,11 @@
 #include "outbox/ring.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstring>
 #include <new>
 
@@ -12,6 +14,11 @@ namespace {
 
 // A commit word holds the block's length in words, itself included; padding up to the ring's end is marked.
 constexpr std::uint64_t padding = std::uint64_t{1} << 63;
+
+// How far the consumer maps ahead at most, and at a time: the first bounds what is mapped and not yet needed, the second how
+// long one call takes (64 pages, some 20 us).
+constexpr std::size_t populated_ahead_max = std::size_t{4} << 20;
+constexpr std::size_t populated_at_once_max = std::size_t{256} << 10;
 
 std::uint32_t words_for(std::size_t bytes) {
   const std::size_t rounded = std::bit_ceil(std::clamp<std::size_t>(bytes, 4096, std::size_t{1} << 33));
@@ -125,6 +132,33 @@ void Ring::pop() {
   ++tail.sequence;
   popped_.store(popped_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   tail_.store(tail.packed(), std::memory_order_release);  // pairs with try_reserve: the zeroes come first
+}
+
+bool Ring::populate_ahead(std::size_t ahead_min) {
+  if (populated()) return false;
+  const std::size_t head = std::size_t{Mark::of(head_.load(std::memory_order_relaxed)).position} * word_size;
+  if (head == 0) return false;
+  if (head >= capacity_bytes()) {  // the first lap is over: every page has been touched
+    populated_ = capacity_bytes();
+    return false;
+  }
+  static const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t ahead = std::clamp(head, std::min(ahead_min, populated_ahead_max), populated_ahead_max);
+  const std::size_t wanted = std::min(capacity_bytes(), (head + ahead + page - 1) / page * page);
+  const std::size_t from = std::max(populated_, head / page * page);
+  const bool under_way = populated_ < populate_to_;
+  if (from >= wanted || (!under_way && from > head && from - head >= ahead / 2)) return false;
+  populate_to_ = wanted;
+
+  const std::size_t size = std::min(wanted - from, populated_at_once_max);
+  // Pages that a producer touches meanwhile keep what it wrote: the kernel maps only those that are not there.
+  if (madvise(reinterpret_cast<std::byte*>(words_) + from, size, MADV_POPULATE_WRITE) != 0) {
+    // A kernel before 5.14 does not know it, and only the producers themselves can touch their pages then.
+    if (errno != EINTR && errno != EAGAIN) populated_ = capacity_bytes();
+    return false;
+  }
+  populated_ = from + size;
+  return populated_ < wanted;
 }
 
 std::size_t Ring::depth() const {

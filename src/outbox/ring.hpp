@@ -2,8 +2,8 @@
 // Ring: a lock-free bounded queue of variable-size blocks, many producers, one consumer. A producer reserves a block,
 // writes into it and commits it: the block is built in place, so a message is copied once.
 //
-// Thread-safety: try_reserve, commit, depth, bytes and sequence numbers from any thread; front and pop from one consumer
-// at a time. A producer takes one compare-and-swap and one exchange; it never waits for another producer or for the consumer.
+// Thread-safety: try_reserve, commit, depth, bytes and sequence numbers from any thread; front, pop, populate_ahead and
+// populated from one consumer at a time. A producer takes one compare-and-swap and one exchange; it never waits for another producer or for the consumer.
 //
 // Invariants
 //   1. Bounded by bytes and by count [house invariant 5]; try_reserve says no instead of waiting.
@@ -11,6 +11,9 @@
 //      those behind it: write and commit without delay.
 //   3. All memory between tail and head that has not been committed is zero, so a word that is not zero is a commit.
 //   4. Each block has a 64-bit sequence, 0, 1, 2, ..., which is its identity for the ring's life [house invariant 3].
+//   5. Memory is mapped as it is used, and stays: a ring that was never used costs none. In the first lap the consumer maps
+//      it ahead of the producers, no further than as much again as they have used and at most 4 MiB, so that they meet no
+//      page faults but the first.
 
 #include <atomic>
 #include <cstddef>
@@ -22,7 +25,7 @@ namespace fulmar::outbox {
 class Ring {
  public:
   // Room for `bytes` (rounded up to a power of two of at least 4 KiB, at most 8 GiB; each block takes its size rounded up
-  // to 8 plus 8) and `count_max` blocks (1..2^31-1). The memory is touched only as it is used. Throws std::bad_alloc.
+  // to 8 plus 8) and `count_max` blocks (1..2^31-1). Throws std::bad_alloc.
   Ring(std::size_t bytes, std::size_t count_max);
   ~Ring();
   Ring(const Ring&) = delete;
@@ -41,6 +44,11 @@ class Ring {
   // The oldest block, or an empty span when there is none (or it is not committed yet). Its size is a multiple of 8.
   std::span<std::byte> front();
   void pop();
+
+  // Invariant 5: maps some of what the producers use next, at most 256 KiB at a time, when half of what was mapped ahead is
+  // used up; `ahead_min` bytes at least, once the first block was reserved. True: there is more to map now; call again.
+  bool populate_ahead(std::size_t ahead_min = 4096);
+  bool populated() const { return populated_ == capacity_bytes(); }  // nothing is left to map
 
   std::size_t depth() const;  // blocks, reserved ones included
   std::size_t bytes() const;  // in use, overhead included
@@ -82,6 +90,8 @@ class Ring {
 
   alignas(64) std::atomic<std::uint64_t> tail_{0};  // Mark: the oldest block
   std::atomic<std::uint64_t> popped_{0};            // blocks ever popped, in 64 bits
+  std::size_t populate_to_ = 0;                     // where mapping has to come; consumer
+  std::size_t populated_ = 0;  // bytes, mapped from the ring's beginning; the consumer's own
 };
 
 }  // namespace fulmar::outbox

@@ -1,6 +1,9 @@
 #include "outbox/ring.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -27,6 +30,86 @@ std::string text_of(std::span<const std::byte> block) {
   std::uint32_t size = 0;
   std::memcpy(&size, block.data(), 4);
   return {reinterpret_cast<const char*>(block.data()) + 4, size};
+}
+
+// Page faults that filling the ring once, 4 KiB and then `between()` at a time, costs this thread in the pushes themselves.
+template <typename Between>
+long faults_of_a_lap(Ring& ring, Between&& between) {
+  const auto faults_so_far = [] {
+    rusage usage{};
+    getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_minflt;
+  };
+  const std::string text(100, 'x');
+  long faults = 0;
+  for (bool room = true; room;) {
+    const long before = faults_so_far();
+    for (int i = 0; room && i < 36; ++i) room = push(ring, text);
+    faults += faults_so_far() - before;
+    between();
+  }
+  return faults;
+}
+
+// Pages of the ring that are there; `first_block` is what its first try_reserve gave.
+std::size_t pages_mapped(const Ring& ring, std::byte* first_block) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> there(ring.capacity_bytes() / page);
+  EXPECT_EQ(mincore(first_block - 8, ring.capacity_bytes(), there.data()), 0);
+  return static_cast<std::size_t>(
+      std::ranges::count_if(there, [](unsigned char flags) { return flags & 1; }));
+}
+
+TEST(Ring, maps_memory_ahead_of_its_producers_so_that_the_first_lap_costs_them_hardly_a_page_fault) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer's own memory faults too";
+#endif
+  constexpr std::size_t size = std::size_t{8} << 20;
+  Ring alone(size, 1'000'000);
+  EXPECT_GT(faults_of_a_lap(alone, [] {}), 1'000);  // or this test could not fail
+  Ring ring(size, 1'000'000);
+  EXPECT_LE(faults_of_a_lap(ring, [&] { while (ring.populate_ahead()); }), 4);
+  EXPECT_TRUE(ring.populated());
+}
+
+TEST(Ring, maps_no_memory_before_its_first_block_and_then_as_much_as_was_used) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  if (page > 4096) GTEST_SKIP() << "the figures below are of pages of 4 KiB";
+  Ring ring(std::size_t{8} << 20, 1'000'000);
+  EXPECT_FALSE(ring.populate_ahead());
+  std::byte* first = ring.try_reserve(100);
+  ASSERT_NE(first, nullptr);
+  EXPECT_EQ(pages_mapped(ring, first), 0u);
+  ring.commit(first, 100);
+  while (ring.populate_ahead()) {
+  }
+  EXPECT_EQ(pages_mapped(ring, first), 2u);
+  for (int i = 0; i < 1'000; ++i) ASSERT_TRUE(push(ring, std::string(100, 'x')));
+  const std::size_t used = (ring.bytes() + page - 1) / page;
+  while (ring.populate_ahead()) {
+  }
+  EXPECT_GE(pages_mapped(ring, first), 2 * used - 1);
+  EXPECT_LE(pages_mapped(ring, first), 2 * used + 1);
+}
+
+TEST(Ring, maps_a_large_memory_in_steps_and_never_far_ahead) {
+  Ring ring(std::size_t{256} << 20, 10'000'000);
+  std::byte* first = ring.try_reserve(100);
+  ring.commit(first, 100);
+  const std::string text(60'000, 'x');
+  while (ring.bytes() < std::size_t{16} << 20) ASSERT_TRUE(push(ring, text));
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  std::size_t before = pages_mapped(ring, first);
+  const std::size_t used = before;
+  for (bool more = true; more;) {
+    more = ring.populate_ahead();
+    const std::size_t now = pages_mapped(ring, first);
+    EXPECT_LE((now - before) * page, std::size_t{256} << 10);
+    before = now;
+  }
+  EXPECT_LE((before - used) * page, (std::size_t{4} << 20) + page);
+  EXPECT_GE((before - used) * page, (std::size_t{4} << 20) - page);
+  EXPECT_FALSE(ring.populated());
 }
 
 TEST(Ring, gives_blocks_back_in_order_with_growing_sequences) {
@@ -135,7 +218,7 @@ TEST(Ring, behaves_as_a_queue_over_many_laps) {
 
 TEST(Ring, keeps_each_producers_order_and_loses_nothing_with_four_producers) {
   constexpr std::uint32_t producers = 4, each = 50'000;
-  Ring ring(1 << 14, 1'000);
+  Ring ring(1 << 17, 1'000);
   std::vector<std::thread> threads;
   for (std::uint32_t producer = 0; producer < producers; ++producer) {
     threads.emplace_back([&, producer] {
@@ -157,6 +240,7 @@ TEST(Ring, keeps_each_producers_order_and_loses_nothing_with_four_producers) {
   }
   std::vector<std::uint32_t> expected(producers, 0);
   for (std::uint64_t taken = 0; taken < std::uint64_t{producers} * each;) {
+    ring.populate_ahead();
     const auto block = ring.front();
     if (block.empty()) {
       std::this_thread::yield();

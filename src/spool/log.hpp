@@ -163,8 +163,8 @@ class Log {
   bool is_acknowledged(Sequence sequence) const { return acks_.is_acknowledged(sequence); }
   bool is_released(Sequence sequence) const { return acks_.is_released(sequence); }
   Sequence acknowledged_low() const { return acks_.low(); }
-  // Writes down what is acknowledged; with `synced`, or when whole segments are done with, to the medium. Those are then
-  // given back.
+  // Writes down what is acknowledged; with `synced`, or when there are segments to give back, to the medium. Segments that
+  // are done with are given back four at a time, and at once when one is needed, when nothing waits, and with `synced`.
   Result<void> save_cursor(bool synced);
 
   // Everything is done with, as if it was acknowledged. Returns how many entries were not.
@@ -240,6 +240,7 @@ class Log {
   Io<void> write_cursor(bool synced);
   Io<void> renew_cursor_file(std::span<const std::byte> slot);
   bool front_is_consumed(Sequence low) const;
+  bool is_time_to_reclaim() const;
   void reclaim(Sequence low);
   void retire(Segment segment);
   bool drop_front(std::uint64_t& counter, std::string_view why);

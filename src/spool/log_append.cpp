@@ -187,7 +187,9 @@ std::optional<Refusal> Log::rotate(std::int64_t now_ms) {
     fail_with("cannot begin a segment in " + describe(name, begun.error()));
     return Refusal::failing;
   }
-  // The next one, while there is time: a disk that is full is noticed before it matters.
+  // The next one, while there is time: one that is done with, or a new one, so that a disk that is full is noticed before
+  // it matters.
+  if (spares_.empty() && front_is_consumed(acks_.low())) std::ignore = save_cursor(true);
   if (spares_.empty() && may_allocate(now_ms)) std::ignore = add_spare(now_ms);
   return std::nullopt;
 }

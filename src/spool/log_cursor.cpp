@@ -11,6 +11,7 @@ namespace fulmar::spool {
 namespace {
 
 constexpr std::size_t spares_max = 2;
+constexpr std::size_t reclaimed_together = 4;  // segments
 constexpr std::size_t quarantined_files_max = 8;
 
 }  // namespace
@@ -38,7 +39,7 @@ Acknowledgements::Outcome Log::release(Sequence sequence) {
 }
 
 Result<void> Log::save_cursor(bool synced) {
-  synced = synced || front_is_consumed(acks_.low());
+  synced = synced || is_time_to_reclaim();
   const bool news = cursor_dirty_ || (synced && cursor_unsynced_);
   if (const auto written = news ? write_cursor(synced) : Io<void>{}; !written) {
     return fail(Errc::io_error,
@@ -114,6 +115,15 @@ Io<void> Log::renew_cursor_file(std::span<const std::byte> slot) {
 
 bool Log::front_is_consumed(Sequence low) const {
   return segments_.size() > 1 && segments_[1].header.first - 1 <= low;
+}
+
+// A segment is given back after a sync of the cursor, which costs as much for one as for several: several at a time, then,
+// unless one is needed, or nothing waits any more.
+bool Log::is_time_to_reclaim() const {
+  const Sequence low = acks_.low();
+  if (!front_is_consumed(low)) return false;
+  return spares_.empty() || low + 1 == next_ ||
+         (segments_.size() > reclaimed_together && segments_[reclaimed_together].header.first - 1 <= low);
 }
 
 void Log::reclaim(Sequence low) {

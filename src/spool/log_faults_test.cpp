@@ -400,7 +400,7 @@ bool mutate(Files& files, std::mt19937_64& random) {
     case 7:
       for (auto at = random() % 100; at + 8 < bytes.size(); at += 512) bytes[at] = std::byte{};
       break;
-    case 8:
+    default:
       if (bytes.size() > 64 && random() % 4 == 0) {
         for (const auto at : {std::size_t{8}, bytes.size() - 56}) {
           bytes[at] = std::byte{2};

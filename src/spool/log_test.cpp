@@ -116,6 +116,22 @@ TEST(Log, goes_on_counting_after_everything_was_acknowledged_and_given_back) {
   }
 }
 
+TEST(Log, gives_segments_back_some_at_a_time_and_all_when_nothing_waits) {
+  World world(1, 4 << 20);
+  ASSERT_TRUE(world.open());
+  for (int i = 0; i < 20'000; ++i) ASSERT_TRUE(world.append(body(i)));
+  const auto full = world.log->stats().segments;
+  ASSERT_GE(full, 8u);
+  ReadBatch batch(32 << 10);
+  std::uint64_t syncs = world.log->stats().syncs;
+  while (world.log->read(batch, world.now_ms) && !batch.empty()) {
+    for (const auto& entry : batch.entries()) world.log->acknowledge(entry.sequence);
+    ASSERT_TRUE(world.log->save_cursor(false));
+  }
+  EXPECT_EQ(world.log->stats().segments, 1u);
+  EXPECT_LE(world.log->stats().syncs - syncs, full / 4 + 1);
+}
+
 TEST(Log, acknowledges_out_of_order_within_a_window_and_hands_out_no_more) {
   World world(1, 4 << 20);
   ASSERT_TRUE(world.open());

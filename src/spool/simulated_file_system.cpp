@@ -159,7 +159,7 @@ void SimulatedFileSystem::crash() {
     if (node->size_dirty && random_() % 2) node->durable.resize(node->now.size());
     std::uint64_t torn = ~std::uint64_t{0};
     if (!node->dirty.empty() && random_() % 2)
-      torn = *std::next(node->dirty.begin(), random_() % node->dirty.size());
+      torn = *std::next(node->dirty.begin(), static_cast<std::ptrdiff_t>(random_() % node->dirty.size()));
     for (const auto sector : node->dirty) {
       if (sector == torn) {
         OpenFile::copy_sector(*node, sector, 1 + random_() % (sector_bytes - 1));

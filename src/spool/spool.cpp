@@ -1,5 +1,7 @@
 #include "spool/spool.hpp"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -135,6 +137,7 @@ struct Spool::State {
 // --- the spool's thread ------------------------------------------------------------------------------------------------
 
 void Spool::State::run() {
+  pthread_setname_np(pthread_self(), "fulmar-spool");
   open();
   publish();
   for (;;) {

@@ -110,7 +110,7 @@ void LineSource::run() {
     lines_.store(reader_.lines(), std::memory_order_relaxed);
     switch (found) {
       case Found::record: more = wait_for_turn() && hand_on(record); break;
-      case Found::bad_line: tell(std::move(bad)); break;
+      case Found::bad_line: tell(bad); break;
       case Found::more: more = read_more(); break;
       case Found::nothing: more = false; break;
       case Found::unusable: {
@@ -185,7 +185,7 @@ bool LineSource::hand_on(const Measurement& record) {
   }
 }
 
-void LineSource::tell(BadLine bad) {
+void LineSource::tell(const BadLine& bad) {
   const auto told = bad_lines_.fetch_add(1, std::memory_order_relaxed);
   if (told < bad_lines_told_max && handlers_.bad_line) handlers_.bad_line(bad);
 }

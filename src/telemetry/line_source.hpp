@@ -77,7 +77,7 @@ class LineSource {
   void run();
   bool read_more();  // false: it was stopped, or failed
   bool hand_on(const Measurement& record);
-  void tell(BadLine bad);
+  void tell(const BadLine& bad);
   bool wait_until(std::optional<Clock::time_point> until, int fd = -1) const;  // false: it was stopped
   bool wait_for_turn();
 

@@ -15,6 +15,10 @@ namespace {
 constexpr std::size_t last_batch_shown = 160;             // bytes
 constexpr std::uint64_t fields_judged_after = 100;        // records
 constexpr std::chrono::milliseconds retry_interval{100};  // when the client is full and nobody rings
+// As that, in the queue's first lap and while records come: memory is to be mapped ahead of them.
+constexpr std::chrono::milliseconds map_interval{1};
+// So much at least: a batch, which comes while the sender sleeps.
+constexpr std::size_t mapped_ahead_min = std::size_t{64} << 10;
 constexpr std::chrono::microseconds commit_wait{
     50};  // for a producer that was interrupted between reserve and commit
 
@@ -266,6 +270,7 @@ bool Pipeline::take_block() {
 }
 
 bool Pipeline::hand_over() {
+  map_ahead();
   const std::uint64_t records = batch_.count();
   const std::uint64_t number = last_batch_number_ + 1;  // the same until the batch has gone
   const std::string_view payload = batch_.finish(number);
@@ -337,12 +342,21 @@ void Pipeline::give_up_batch(const Error& error) {
                            std::to_string(batches) + " so far)");
 }
 
+void Pipeline::map_ahead() {
+  while (ring_.populate_ahead(mapped_ahead_min)) {
+  }
+}
+
 void Pipeline::sleep() {
+  map_ahead();
+  const std::uint64_t pushed = ring_.pushed();
+  const bool more_come = pushed != std::exchange(pushed_before_, pushed);
   Clock::time_point deadline = batch_.count() > 0 ? batch_due_ : Clock::time_point::max();
   std::uint64_t wake_at = ring_.popped() + records_until_wake();
   if (blocked_.load(std::memory_order_relaxed)) {
-    deadline = Clock::now() + retry_interval;
-    wake_at = never;
+    const bool mapped = ring_.populated();
+    deadline = Clock::now() + (more_come && !mapped ? map_interval : retry_interval);
+    wake_at = more_come || mapped ? never : pushed + 1;
   } else if (ring_.depth() > 0) {
     deadline = Clock::now() + commit_wait;
     wake_at = never;

@@ -2,9 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <charconv>
+
+#include "tests/support/sanitizer.hpp"
 
 namespace fulmar::telemetry {
 namespace {
@@ -130,6 +133,42 @@ void expect_books_add_up(const TelemetryStats& s) {
 
 TelemetryConfig patient() {  // batches go by size, bytes or flush; never by time
   return {.batch_interval = std::chrono::hours(1)};
+}
+
+// Page faults of this thread in recording for the first time 2 MiB (512 pages).
+long faults_of_first_recording(FakeClient::Answer answer) {
+  const auto faults_so_far = [] {
+    rusage usage{};
+    getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_minflt;
+  };
+  TelemetryConfig config{.queue_capacity = 100'000, .batch_interval = 10ms};
+  Rig rig(config);
+  rig.client.answer(answer);
+  rig.pipeline->start();
+  const Measurement m = Measurement(1).add("text", std::string(950, 'x'));
+  rig.pipeline->record(m.ts_ms(), m.encoded());
+  EXPECT_TRUE(rig.client.wait_for_calls(1));
+  long faults = 0;
+  for (int i = 0; i < 300; ++i) {
+    const auto before = faults_so_far();
+    for (int k = 0; k < 7; ++k) EXPECT_TRUE(rig.pipeline->record(m.ts_ms(), m.encoded()));
+    faults += faults_so_far() - before;
+    std::this_thread::sleep_for(1ms);  // a pace; what is looked at is this thread's
+  }
+  return faults;
+}
+
+TEST(Pipeline, keeps_page_faults_away_from_its_producers_also_while_the_client_takes_nothing) {
+  if (test::sanitized) GTEST_SKIP() << "a sanitizer's own memory faults too";
+  for (const auto answer : {FakeClient::Answer::take_and_acknowledge, FakeClient::Answer::no_room}) {
+    // A busy machine may keep the sender from running for as long as this takes; but not again and again.
+    long least = 1'000;
+    for (int attempt = 0; attempt < 10 && least > 100; ++attempt) {
+      least = std::min(least, faults_of_first_recording(answer));
+    }
+    EXPECT_LE(least, 100) << (answer == FakeClient::Answer::no_room ? "no room" : "taken");
+  }
 }
 
 TEST(Pipeline, sends_a_batch_when_batch_size_records_are_there) {

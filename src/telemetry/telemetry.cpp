@@ -85,7 +85,7 @@ class Telemetry::Impl {
   }
 
   TelemetryStats with_client_figures(TelemetryStats stats) const {
-    telemetry::add_client_figures(stats, client_.metrics(), client_.state());
+    telemetry::add_client_figures(stats, client_.metrics(), client_.state(), client_.spool_dir());
     return stats;
   }
 

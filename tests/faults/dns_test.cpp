@@ -226,7 +226,7 @@ TEST(Faults, N9_holes_leave_a_bounded_number_of_threads_behind) {
       clients.back()->start();
     }
     std::this_thread::sleep_for(2s);  // some 80 attempts
-    EXPECT_LE(threads(), before + 8 * 2 + 64);
+    EXPECT_LE(threads(), before + std::size_t{8} * 2 + 64);
   }
   name_server().release_holes();
   EXPECT_TRUE(eventually([&] { return threads() <= before; }))

@@ -48,19 +48,25 @@ TEST_F(Install, is_found_by_cmake_and_its_programs_talk_to_a_broker) {
   const auto with_asio = run_program({(build / "with_asio").string(), broker.url()});
   EXPECT_EQ(with_asio.exit_code, 0);
   EXPECT_EQ(with_asio.output, "outcome: acknowledged\n");
+  const auto queue = run_program(
+      {(build / "queue").string(), broker.url(), "sqlite:" + (directory_ / "consumer.db").string()});
+  EXPECT_EQ(queue.exit_code, 0);
+  EXPECT_EQ(queue.output, "done: {\"text\":\"installed\"}\n");
 }
 
 TEST_F(Install, is_found_by_pkg_config_without_further_flags) {
   const auto pc = find_installed("fulmar.pc");
   ASSERT_FALSE(pc.empty());
-  const auto flags = run_program(
-      {"env", "PKG_CONFIG_PATH=" + pc.parent_path().string(), "pkg-config", "--cflags", "--libs", "fulmar"});
-  ASSERT_EQ(flags.exit_code, 0) << flags.output;
-  std::vector<std::string> command{FULMAR_CXX, "-std=c++23", (project() / "plain.cpp").string(), "-o",
-                                   (project() / "plain").string()};
-  for (auto& word : words(flags.output)) command.push_back(std::move(word));
-  const auto compiled = run_program(std::move(command));
-  ASSERT_EQ(compiled.exit_code, 0) << flags.output << compiled.output;
+  for (const auto& [package, program] : {std::pair("fulmar", "plain"), std::pair("fulmar-queue", "queue")}) {
+    const auto flags = run_program(
+        {"env", "PKG_CONFIG_PATH=" + pc.parent_path().string(), "pkg-config", "--cflags", "--libs", package});
+    ASSERT_EQ(flags.exit_code, 0) << flags.output;
+    const auto source = (project() / program).string() + ".cpp";
+    std::vector<std::string> command{FULMAR_CXX, "-std=c++23", source, "-o", (project() / program).string()};
+    for (auto& word : words(flags.output)) command.push_back(std::move(word));
+    const auto compiled = run_program(std::move(command));
+    ASSERT_EQ(compiled.exit_code, 0) << flags.output << compiled.output;
+  }
 
   const Broker broker;
   EXPECT_EQ(run_program({(project() / "plain").string(), broker.url()}).output, "received: installed\n");

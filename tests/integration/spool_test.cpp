@@ -122,6 +122,71 @@ TEST_P(SpoolTest, write_ahead_tells_stored_and_delivers_once) {
   EXPECT_TRUE(eventually([&] { return client.metrics().spool_messages == 0; }));
 }
 
+TEST_P(SpoolTest, one_message_is_written_ahead_where_the_others_are_not) {
+  Broker broker;
+  const auto subscriber = witness(broker.url());
+  Client client(spooling(broker.url()));
+  ASSERT_TRUE(client.connect(long_enough));
+  const auto settled = [&] {
+    const auto metrics = client.metrics();
+    return metrics.waiting == 0 && metrics.spool_messages == 0;
+  };
+  publish(client, 100);  // perhaps by way of the disk, which has not been opened yet
+  ASSERT_TRUE(eventually(settled, long_enough));
+  const auto before = client.metrics().spooled;
+
+  publish(client, 100);
+  Outcomes one;
+  ASSERT_TRUE(client.publish("ledger", as_bytes(ledger_.next()),
+                             {.qos = GetParam(), .durability = Durability::write_ahead}, one.handler()));
+  ledger_.accepted();
+  publish(client, 100);
+  EXPECT_TRUE(one.wait_for(1, long_enough));
+  EXPECT_EQ(one.count(Outcome::stored), 1u);
+  EXPECT_TRUE(ledger_.wait_for_all(long_enough));
+  EXPECT_EQ(ledger_.balance(), Ledger::Balance{}) << "in their order, too";
+  ASSERT_TRUE(eventually(settled, long_enough));
+  const auto after = client.metrics().spooled;
+  EXPECT_GE(after, before + 1);
+  EXPECT_LE(after, before + 101) << "those before it went straight";
+
+  publish(client, 100, noted);
+  EXPECT_TRUE(outcomes_.wait_for(100, long_enough));
+  EXPECT_EQ(client.metrics().spooled, after) << "the disk is left alone again";
+}
+
+TEST_P(SpoolTest, one_message_goes_straight_where_the_others_are_written_ahead) {
+  Broker broker;
+  const auto subscriber = witness(broker.url());
+  Client client(spooling(broker.url(), Durability::write_ahead));
+  ASSERT_TRUE(client.connect(long_enough));
+  publish(client, 100, noted);
+  EXPECT_TRUE(outcomes_.wait_for(100, long_enough));
+  ASSERT_TRUE(eventually([&] { return client.metrics().waiting == 0; }, long_enough));
+  Outcomes one;
+  ASSERT_TRUE(client.publish("ledger", as_bytes(ledger_.next()),
+                             {.qos = GetParam(), .durability = Durability::spill}, one.handler()));
+  ledger_.accepted();
+  EXPECT_TRUE(one.wait_for(1, long_enough));
+  EXPECT_EQ(one.count(Outcome::stored), 0u);
+  publish(client, 100, noted);
+  EXPECT_TRUE(outcomes_.wait_for(200, long_enough));
+  EXPECT_EQ(outcomes_.count(Outcome::stored), 200u);
+  EXPECT_TRUE(ledger_.wait_for_all(long_enough));
+  EXPECT_EQ(ledger_.balance(), Ledger::Balance{});
+}
+
+TEST(SpoolPerMessage, is_refused_without_a_folder) {
+  Client client(config_for("mqtt://127.0.0.1:" + std::to_string(free_port()), "no-spool"));
+  for (const auto durability : {Durability::spill, Durability::write_ahead}) {
+    const auto id = client.publish("t", as_bytes("x"), {.durability = durability});
+    ASSERT_FALSE(id);
+    EXPECT_EQ(id.error().code, Errc::invalid_config);
+    EXPECT_NE(id.error().message.find("spool_dir"), std::string::npos);
+  }
+  EXPECT_TRUE(client.publish("t", as_bytes("x"), {.durability = Durability::memory}));
+}
+
 TEST_P(SpoolTest, straight_through_leaves_the_disk_alone) {
   Broker broker;
   const auto subscriber = witness(broker.url());

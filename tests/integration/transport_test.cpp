@@ -1,5 +1,6 @@
 // Client over every transport, against a real broker: what the plain one carries they carry too, and what is wrong with a
 // certificate is told in one line before anything is sent.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <thread>

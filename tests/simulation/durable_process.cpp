@@ -177,6 +177,9 @@ void DurableWorld::accept() {
   message.accepted = now();
   if (random_.chance(plan_.expiry)) message.expiry_s = random_.between<std::uint32_t>(1, 20);
 
+  // Its own level, or that of the client.
+  message.write_ahead = config_.durability == Durability::write_ahead ||
+                        (config_.durability == Durability::spill && random_.chance(plan_.write_ahead));
   const bool large = random_.chance(plan_.large);
   std::vector<std::byte> payload(large ? random_.between(5'000, config_.spool_bytes / 20)
                                        : random_.between(8, 400));
@@ -187,6 +190,7 @@ void DurableWorld::accept() {
   parts.payload = payload;
   parts.qos = message.qos;
   parts.expiry_s = message.expiry_s;
+  parts.write_ahead = message.write_ahead;
   parts.accepted_ns = now().time_since_epoch().count();
   parts.token = token_base + number;
   if (large) {
@@ -328,8 +332,7 @@ void DurableWorld::check_sent(BytesView bytes) {
       message.sent_before |= before != 0 && before != life_;
       if (before == life_ && message.qos == QoS::at_most_once && once_holds_)
         journal_.fail("message " + std::to_string(number) + " of QoS 0 is sent twice");
-      if (config_.durability == Durability::write_ahead && disk_takes_ &&
-          message.outcome != Outcome::stored && message.life == life_)
+      if (message.write_ahead && disk_takes_ && message.outcome != Outcome::stored && message.life == life_)
         journal_.fail("message " + std::to_string(number) + " is sent before it is stored");
       if (message.expiry_s != mqtt::no_expiry) check_expiry(number, *publish);
     }

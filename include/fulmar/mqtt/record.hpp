@@ -53,6 +53,7 @@ struct RecordHeader {
   QoS qos = QoS::at_most_once;
   bool retain : 1 = false;
   bool payload_by_reference : 1 = false;
+  bool write_ahead : 1 = false;  // on disk, and synced, before it is sent
 };
 static_assert(sizeof(RecordHeader) == 40);
 
@@ -64,6 +65,7 @@ struct RecordParts {
   SharedPayload* shared = nullptr;  // one reference passes to the record
   QoS qos = QoS::at_most_once;
   bool retain = false;
+  bool write_ahead = false;
   std::uint32_t expiry_s = no_expiry;
   std::int64_t accepted_ns = 0;
   std::uint64_t sequence = 0;
@@ -130,6 +132,7 @@ inline void write_record(std::byte* block, const RecordParts& parts) {
   header->qos = parts.qos;
   header->retain = parts.retain;
   header->payload_by_reference = parts.shared != nullptr;
+  header->write_ahead = parts.write_ahead;
   std::byte* at = block + sizeof(RecordHeader);
   std::memcpy(at, parts.topic.data(), parts.topic.size());
   at += parts.topic.size();

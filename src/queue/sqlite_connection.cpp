@@ -1,0 +1,153 @@
+#include "queue/sqlite_connection.hpp"
+
+#include <SQLiteCpp/Exception.h>
+
+#include <utility>
+
+namespace fulmar::queue {
+namespace {
+
+SQLite::Database open_database(const std::filesystem::path& path, SqliteConnection::Mode mode) {
+  int flags = SQLITE_OPEN_NOMUTEX;
+  if (mode == SqliteConnection::Mode::read_only) flags |= SQLITE_OPEN_READONLY;
+  if (mode != SqliteConnection::Mode::read_only) flags |= SQLITE_OPEN_READWRITE;
+  if (mode == SqliteConnection::Mode::create) flags |= SQLITE_OPEN_CREATE;
+  try {
+    // Writers have a lock of their own; SQLite's own waiting is for readers while a WAL is recovered.
+    return SQLite::Database(path.string(), flags, 5'000);
+  } catch (const SQLite::Exception& error) {
+    throw SqliteFailure{error.getExtendedErrorCode(), error.what()};
+  }
+}
+
+}  // namespace
+
+// --- Statement --------------------------------------------------------------------------------------------------------
+
+Statement::Statement(sqlite3* database, std::string_view sql) : database_(database) {
+  const int code = sqlite3_prepare_v3(database, sql.data(), static_cast<int>(sql.size()),
+                                      SQLITE_PREPARE_PERSISTENT, &handle_, nullptr);
+  if (code != SQLITE_OK) fail(code);
+}
+
+void Statement::fail(int /*code*/) {
+  SqliteFailure failure{sqlite3_extended_errcode(database_), sqlite3_errmsg(database_)};
+  sqlite3_reset(handle_);
+  throw failure;
+}
+
+Statement& Statement::bind(int at, std::int64_t value) {
+  if (const int code = sqlite3_bind_int64(handle_, at, value); code != SQLITE_OK) fail(code);
+  return *this;
+}
+
+Statement& Statement::bind(int at, std::string_view text) {
+  const char* data = text.data() ? text.data() : "";
+  if (const int code = sqlite3_bind_text(handle_, at, data, static_cast<int>(text.size()), SQLITE_STATIC);
+      code != SQLITE_OK) {
+    fail(code);
+  }
+  return *this;
+}
+
+Statement& Statement::bind(int at, std::optional<std::int64_t> value) {
+  return value ? bind(at, *value) : bind_null(at);
+}
+
+Statement& Statement::bind_null(int at) {
+  sqlite3_bind_null(handle_, at);
+  return *this;
+}
+
+bool Statement::step() {
+  const int code = sqlite3_step(handle_);
+  if (code == SQLITE_ROW) return true;
+  if (code != SQLITE_DONE) fail(code);
+  return false;
+}
+
+void Statement::run() {
+  step();
+  reset();
+}
+
+std::optional<std::int64_t> Statement::first() {
+  const Rows rows(*this);
+  if (!step() || is_null(0)) return std::nullopt;
+  return number(0);
+}
+
+// --- SqliteConnection -------------------------------------------------------------------------------------------------
+
+SqliteConnection::SqliteConnection(const std::filesystem::path& path, Mode mode)
+    : database_(open_database(path, mode)) {
+  sqlite3_extended_result_codes(handle(), 1);
+}
+
+void SqliteConnection::execute(const std::string& sql) {
+  try {
+    database_.exec(sql);
+  } catch (const SQLite::Exception& error) {
+    throw SqliteFailure{error.getExtendedErrorCode(), error.what()};
+  }
+}
+
+std::int64_t SqliteConnection::number(const std::string& sql) {
+  try {
+    return database_.execAndGet(sql).getInt64();
+  } catch (const SQLite::Exception& error) {
+    throw SqliteFailure{error.getExtendedErrorCode(), error.what()};
+  }
+}
+
+void SqliteConnection::use_wal() {
+  execute(
+      "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA "
+      "cache_size=-65536;"
+      // 16 MiB: a checkpoint costs two syncs and the pages that changed, most of them many times until then.
+      "PRAGMA wal_autocheckpoint=4096; PRAGMA journal_size_limit=67108864");
+}
+
+int SqliteConnection::sync_wal() {
+  sqlite3_file* file = nullptr;
+  if (sqlite3_file_control(handle(), "main", SQLITE_FCNTL_JOURNAL_POINTER, &file) != SQLITE_OK || !file ||
+      !file->pMethods) {
+    return SQLITE_OK;  // nothing was written yet
+  }
+  return file->pMethods->xSync(file, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+}
+
+unsigned SqliteConnection::data_version() {
+  unsigned version = 0;
+  sqlite3_file_control(handle(), "main", SQLITE_FCNTL_DATA_VERSION, &version);
+  return version;
+}
+
+Error to_error(const SqliteFailure& failure, const std::filesystem::path& where) {
+  const auto message = where.string() + ": ";
+  const auto said = failure.message + " (SQLite " + std::to_string(failure.code) + ")";
+  switch (failure.primary()) {
+    case SQLITE_FULL:
+      return {Errc::io_error,
+              message + "the disk is full; nothing of this was stored: make room and try again",
+              {}};
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return {Errc::damaged,
+              message + "the database is damaged: " + said + "; open it again to go on with what is readable",
+              {}};
+    case SQLITE_READONLY: return {Errc::io_error, message + "may not be written to: " + said, {}};
+    case SQLITE_CANTOPEN:
+      return {
+          Errc::io_error, message + "cannot be opened: " + said + "; is the folder there, and writable?", {}};
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return {Errc::timeout,
+              message + "is locked by a program that is not Fulmar: " + said +
+                  "; end its transaction and try again",
+              {}};
+    default: return {Errc::io_error, message + said, {}};
+  }
+}
+
+}  // namespace fulmar::queue
