@@ -232,7 +232,7 @@ void DurableWorld::told(std::uint64_t sequence, std::uint64_t token, Outcome out
       if (message.qos != QoS::at_most_once) journal_.fail(what);
       break;
     case Outcome::acknowledged:
-      if (message.qos == QoS::at_most_once || message.deliveries == 0)
+      if (message.qos == QoS::at_most_once || (message.deliveries == 0 && !server_->has_forgotten(number)))
         journal_.fail(what + ", and did not arrive");
       break;
     case Outcome::refused:
