@@ -214,8 +214,8 @@ class Backlog {
   spool::Sequence delivered_ = 0;  // all up to it are with the session, or gone
   spool::Sequence end_ = 0;        // there was nothing more to read up to it
   spool::Sequence synced_ = 0;
-  spool::Sequence ahead_through_ = 0;      // the last of those that must be synced before they are sent
   spool::Sequence given_up_ = 0;           // what was not settled up to it the spool has dropped
+  spool::Sequence ahead_through_ = 0;      // the last of those that must be synced before they are sent
   spool::Sequence recovered_through_ = 0;  // a former run may have sent these
   std::uint64_t spooled_ = 0, replayed_ = 0;
   std::vector<std::uint64_t> scratch_;

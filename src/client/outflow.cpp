@@ -44,9 +44,11 @@ bool Outflow::must_divert(const Situation& situation, Instant now) const {
   if (backlog_->opening() || !backlog_->drained()) return true;
   if (backlog_->failing()) return false;
   const auto next = outbox_.front();
-  const bool ahead = next.empty() ? config_.durability == Durability::write_ahead
-                                  : mqtt::RecordView(next.data()).header().write_ahead;
-  if (ahead || situation.store_asked) return true;
+  if (next.empty() ? config_.durability == Durability::write_ahead
+                   : mqtt::RecordView(next.data()).header().write_ahead) {
+    return true;
+  }
+  if (situation.store_asked) return true;
   if (situation.flush_asked && !situation.up) return true;
   const bool filling =
       outbox_.bytes() > outbox_.capacity_bytes() / 2 || outbox_.depth() > config_.outbox_messages / 2;

@@ -177,9 +177,9 @@ void DurableWorld::accept() {
   message.accepted = now();
   if (random_.chance(plan_.expiry)) message.expiry_s = random_.between<std::uint32_t>(1, 20);
 
-  message.ahead = config_.durability == Durability::write_ahead ||
-                  (config_.durability == Durability::spill && random_.below<unsigned>(16) == 0);
-
+  // Its own level, or that of the client.
+  message.write_ahead = config_.durability == Durability::write_ahead ||
+                        (config_.durability == Durability::spill && random_.chance(plan_.write_ahead));
   const bool large = random_.chance(plan_.large);
   std::vector<std::byte> payload(large ? random_.between(5'000, config_.spool_bytes / 20)
                                        : random_.between(8, 400));
@@ -190,9 +190,9 @@ void DurableWorld::accept() {
   parts.payload = payload;
   parts.qos = message.qos;
   parts.expiry_s = message.expiry_s;
+  parts.write_ahead = message.write_ahead;
   parts.accepted_ns = now().time_since_epoch().count();
   parts.token = token_base + number;
-  parts.write_ahead = message.ahead;
   if (large) {
     parts.shared = new mqtt::SharedPayload;
     parts.shared->bytes = std::make_unique<std::byte[]>(payload.size());
@@ -232,7 +232,7 @@ void DurableWorld::told(std::uint64_t sequence, std::uint64_t token, Outcome out
       if (message.qos != QoS::at_most_once) journal_.fail(what);
       break;
     case Outcome::acknowledged:
-      if (message.qos == QoS::at_most_once || message.deliveries == 0)
+      if (message.qos == QoS::at_most_once || (message.deliveries == 0 && !server_->has_forgotten(number)))
         journal_.fail(what + ", and did not arrive");
       break;
     case Outcome::refused:
@@ -332,7 +332,7 @@ void DurableWorld::check_sent(BytesView bytes) {
       message.sent_before |= before != 0 && before != life_;
       if (before == life_ && message.qos == QoS::at_most_once && once_holds_)
         journal_.fail("message " + std::to_string(number) + " of QoS 0 is sent twice");
-      if (message.ahead && disk_takes_ && message.outcome != Outcome::stored && message.life == life_)
+      if (message.write_ahead && disk_takes_ && message.outcome != Outcome::stored && message.life == life_)
         journal_.fail("message " + std::to_string(number) + " is sent before it is stored");
       if (message.expiry_s != mqtt::no_expiry) check_expiry(number, *publish);
     }

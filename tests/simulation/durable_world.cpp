@@ -61,6 +61,7 @@ void DurableWorld::make_plan() {
   plan_.disk_full = config_.spool_dir.empty() ? 0 : r.pick<unsigned>({0, 0, 20});
   plan_.expiry = r.pick<unsigned>({0, 0, 3'000});
   plan_.large = r.pick<unsigned>({0, 100, 2'000});
+  plan_.write_ahead = r.pick<unsigned>({0, 0, 1'000});
   plan_.qos = {r.between<unsigned>(0, 2), r.between<unsigned>(0, 4), r.between<unsigned>(1, 4)};
   plan_.topics = r.pick<unsigned>({1, 1, 3});
   plan_.messages_max = r.pick<std::size_t>({20, 100, 400});

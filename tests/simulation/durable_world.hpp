@@ -66,7 +66,7 @@ class DurableWorld {
   struct Message {
     QoS qos = QoS::at_most_once;
     unsigned topic = 0;
-    bool ahead = false;      // to be stored before it is sent
+    bool write_ahead = false;
     std::uint64_t life = 0;  // of the process that accepted it
     std::uint32_t expiry_s = mqtt::no_expiry;
     Instant accepted{};
@@ -102,7 +102,8 @@ class DurableWorld {
     std::uint64_t accepted = 0, recovered = 0, ended = 0;
   };
   struct Plan {
-    unsigned accept, turn, disk, server, time, cut, kill, power, stop, disk_fault, disk_full, expiry, large;
+    unsigned accept, turn, disk, server, time, cut, kill, power, stop, disk_fault, disk_full, expiry, large,
+        write_ahead;
     std::array<unsigned, 3> qos;
     unsigned topics;
     std::size_t messages_max, steps;
