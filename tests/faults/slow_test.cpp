@@ -53,7 +53,8 @@ TEST(Faults, N6_behind_a_zero_window_memory_is_bounded_and_handlers_go_on) {
   EXPECT_EQ(metrics.waiting + metrics.acknowledged, metrics.accepted);
   if (!sanitized) {
     // The outbox; what is in flight; buffers.
-    const std::size_t bound = config.outbox_bytes + config.max_inflight * std::size_t{1'100} + (std::size_t{1} << 20);
+    const std::size_t bound =
+        config.outbox_bytes + config.max_inflight * std::size_t{1'100} + (std::size_t{1} << 20);
     EXPECT_LE(resident_bytes() - std::min(memory_before, resident_bytes()), bound * 11 / 10);
   }
 
