@@ -226,6 +226,7 @@ class Connection final : private net::Transport::Listener {
   void watch_progress(Instant now);
   void take_snapshot();
   void arm_timer(Instant now);
+  void arm_timer_for_turn(Instant now);
   void on_timer();
   void run_later_items(Instant now);
   bool could_take() const;
@@ -259,7 +260,9 @@ class Connection final : private net::Transport::Listener {
   std::uint64_t wake_value_ = 0;
   boost::asio::steady_timer timer_;
   std::optional<Instant> timer_armed_;
-  bool timer_only_maps_ = false;  // nothing else is due when it fires
+  // The turn that the last one asked for, which comes whatever is mapped meanwhile; and whether the timer is armed for less.
+  std::optional<Instant> turn_due_;
+  bool timer_only_maps_ = false;
   bool mapping_posted_ = false;
   std::uint64_t pushed_when_mapped_ = 0;   // what the outbox had taken when it was last looked at for mapping
   std::chrono::microseconds map_again_{};  // when to look again; 0: when a publisher calls

@@ -519,6 +519,13 @@ void Connection::arm_timer(Instant now) {
   if (config_.wakeup.lazy_interval > 0us && phase_ == Phase::up && !writing_) {
     consider(now + config_.wakeup.lazy_interval);
   }
+  turn_due_ = earliest;
+  arm_timer_for_turn(now);
+}
+
+// For the turn that is due, or for mapping the outbox ahead until then.
+void Connection::arm_timer_for_turn(Instant now) {
+  auto earliest = turn_due_;
   bool only_maps = false;
   if (!outbox_.populated() && !could_take()) {
     const auto lazy = config_.wakeup.lazy_interval;
@@ -542,7 +549,7 @@ void Connection::on_timer() {
   const auto now = Clock::now();
   if (std::exchange(timer_only_maps_, false)) {
     map_ahead();
-    arm_timer(now);
+    arm_timer_for_turn(now);
     return sleep_or_turn_again();
   }
   run_later_items(now);

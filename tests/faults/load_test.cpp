@@ -40,7 +40,7 @@ TEST(Faults, P11_a_hundred_megabytes_travel_both_ways_while_pings_go_on) {
     return true;
   });
   auto config = persistent_config(broker.url(), "heavy");
-  config.keepalive = 1s;
+  config.keepalive = 2s;
   config.outbox_bytes = config.inbound_bytes = std::size_t{256} << 20;
   std::atomic<int> down_same{-1};
   Outcomes outcomes;

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "tests/faults/fixture.hpp"
 #include "tests/faults/ledger.hpp"
@@ -88,6 +89,23 @@ TEST_P(SpoolTest, keeps_what_waits_across_the_end_of_the_process) {
   EXPECT_EQ(metrics.acknowledged, 2'000u);
   const auto report = client.shutdown(5s);
   EXPECT_EQ(report.spooled, 0u);
+}
+
+// What a kill would lose is what came in the last moments only, also while it never stops coming.
+TEST_P(SpoolTest, writes_what_keeps_coming_while_the_server_is_away) {
+  auto config = spooling("mqtt://127.0.0.1:" + std::to_string(free_port()));
+  config.reconnect_min_delay = config.reconnect_max_delay = 60s;
+  Client client(config);
+  client.start();
+  const auto end = std::chrono::steady_clock::now() + long_enough;
+  std::uint64_t on_disk = 0;
+  for (int i = 0; on_disk < 300 && std::chrono::steady_clock::now() < end; ++i) {
+    publish(client, 1);
+    std::this_thread::sleep_for(500us);  // a pace: less than half of the outbox in all that time
+    on_disk = client.metrics().spooled;
+  }
+  EXPECT_GE(on_disk, 300u);
+  EXPECT_LT(client.metrics().accepted, 10'000u);
 }
 
 TEST_P(SpoolTest, keeps_the_order_of_what_is_on_disk_and_what_comes_after) {
