@@ -260,6 +260,7 @@ class Connection final : private net::Transport::Listener {
   std::uint64_t wake_value_ = 0;
   boost::asio::steady_timer timer_;
   std::optional<Instant> timer_armed_;
+  std::atomic<bool> spool_has_news_{false};  // set by the spool's thread, looked at before sleep
   // The turn that the last one asked for, which comes whatever is mapped meanwhile; and whether the timer is armed for less.
   std::optional<Instant> turn_due_;
   bool timer_only_maps_ = false;

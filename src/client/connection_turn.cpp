@@ -31,6 +31,7 @@ void Connection::turn() {
   if (!attached_) return;
   outbox_flag_.awake();
   control_flag_.awake();
+  spool_has_news_.store(false, std::memory_order_seq_cst);  // before the look at it
   // In this order: a thread that subscribes and then publishes finds its SUBSCRIBE sent before its message.
   outbox_until_ = outbox_.pushed();
   take_commands();
@@ -94,7 +95,10 @@ void Connection::take_snapshot() {
 
 Backlog::Host Connection::backlog_host() {
   Backlog::Host host;
-  host.wake = [this] { wake(); };
+  host.wake = [this] {
+    spool_has_news_.store(true, std::memory_order_seq_cst);
+    wake();
+  };
   host.log = [this](LogLevel level, std::string text) { dispatcher_.log(level, "spool", std::move(text)); };
   host.stored = [this](std::uint64_t sequence, std::uint64_t token) {
     tell(sequence, token, Delivery::Outcome::stored, 0);
@@ -619,7 +623,9 @@ void Connection::sleep_or_turn_again() {
   control_flag_.announce();
   if ((could_take || map_when_called) && config_.wakeup.lazy_interval == 0us) outbox_flag_.announce();
   const bool acknowledge = phase_ == Phase::up && !lingering_ && unacknowledged_.ready(dispatcher_.handled());
-  if (commands_.empty() && !acknowledge && !(could_take && !outbox_.front().empty())) return;
+  // A wake-up that came while we were awake woke nobody.
+  const bool news = spool_has_news_.load(std::memory_order_seq_cst);
+  if (commands_.empty() && !acknowledge && !news && !(could_take && !outbox_.front().empty())) return;
   outbox_flag_.awake();
   control_flag_.awake();
   if (std::exchange(turn_posted_, true)) return;
