@@ -61,10 +61,15 @@ class OwnExecutor {
   ~OwnExecutor() {
     state_->change([](State& state) { state.ending = true; });
     thread_.join();
+    // Outside of the lock, and at all: a function may hold its executor, and with that the state.
+    std::deque<std::move_only_function<void()>> dropped;
+    state_->change([&](State& state) { dropped.swap(state.functions); });
   }
   Executor executor() {
     return [state = state_](std::move_only_function<void()> function) {
-      state->change([&](State& changed) { changed.functions.push_back(std::move(function)); });
+      state->change([&](State& changed) {
+        if (!changed.ending) changed.functions.push_back(std::move(function));
+      });
     };
   }
   void open() {
