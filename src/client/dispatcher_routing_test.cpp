@@ -112,9 +112,10 @@ class OwnExecutor {
 
 // The I/O thread's side and the lane, in the hands of a test.
 class Routing : public testing::Test {
- protected:
+ public:
   ~Routing() override { EXPECT_TRUE(stop()); }
 
+ protected:
   bool stop(std::chrono::milliseconds time = 10s) {
     return dispatcher.stop(DispatchLane::Clock::now() + time);
   }
