@@ -90,11 +90,11 @@ TEST(Publish, drop_oldest_keeps_the_newest_messages) {
   EXPECT_LE(metrics.outbox_bytes, 65'536u);
   EXPECT_GT(metrics.waiting, 100u);
   ASSERT_TRUE(outcomes.wait_for(metrics.dropped_overflow));
-  // Those that wait are the last ones: a burst in between may have cost some that were new then, more on a busy machine.
+  // Those that wait are the last ones: a burst in between may have cost a few that were new then.
   std::size_t oldest_dropped = 0;
   for (const auto& delivery : outcomes.items())
     oldest_dropped += delivery.id < metrics.accepted - metrics.waiting;
-  EXPECT_GE(oldest_dropped, metrics.dropped_overflow / 2);
+  EXPECT_GE(oldest_dropped, metrics.dropped_overflow * 9 / 10);
 }
 
 TEST(Publish, block_waits_for_room_and_no_longer_than_its_time) {
