@@ -120,12 +120,22 @@ function(fulmar_use_pch target kind)
     target_link_libraries(fulmar_pch_${kind} PRIVATE ${FULMAR_PCH_LIBS_${kind}})
     target_precompile_headers(fulmar_pch_${kind} PRIVATE ${FULMAR_PCH_${kind}})
     fulmar_pch_for_ccache(fulmar_pch_${kind})
+    fulmar_optimize_tests_less(fulmar_pch_${kind} ${kind})
   endif()
   target_precompile_headers(${target} REUSE_FROM fulmar_pch_${kind})
   fulmar_pch_for_ccache(${target})
+  fulmar_optimize_tests_less(${target} ${kind})
   get_target_property(type ${target} TYPE)
   if(type STREQUAL EXECUTABLE)
     target_compile_options(${target} PRIVATE -fPIC)  # as the header was compiled; -fPIE would not match it
+  endif()
+endfunction()
+
+# What a test does itself is seldom slow, but most of what is compiled are tests: a third to a half of their time is saved.
+# The rooms that they test are optimized as ever.
+function(fulmar_optimize_tests_less target kind)
+  if(kind MATCHES "test$")
+    target_compile_options(${target} PRIVATE $<IF:$<CONFIG:Release>,-O1,-O0>)
   endif()
 endfunction()
 
