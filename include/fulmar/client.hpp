@@ -99,7 +99,7 @@ class Client {
   void disconnect();
   // Health `shutdown`, flush, DISCONNECT, threads joined. Idempotent; any state and thread (from a handler: does not wait
   // for itself). A handler that does not return is not waited for beyond the deadline: its thread is left to it, and
-  // what it was given stays unacknowledged.
+  // what it was given stays unacknowledged. With a spool, a slow disk is waited for up to a second beyond the deadline.
   ShutdownReport shutdown(std::chrono::milliseconds deadline = std::chrono::seconds(5));
   // Waits until everything accepted before the call has an outcome; false when the deadline passed first.
   bool flush(std::chrono::milliseconds deadline);
