@@ -5,6 +5,8 @@
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
 
+#include "net/handler_memory.hpp"
+
 namespace fulmar::net {
 
 namespace asio = boost::asio;
@@ -32,11 +34,12 @@ class StreamTransport::Link final : public Channel {
     error_code error;
     const std::size_t size = write_some(buffer, error);
     if (error == asio::error::would_block) {
-      socket().async_wait(write_wait(), [self = self(), buffer](const error_code& cancelled) {
-        if (!self->listener_) return;
-        if (cancelled) return self->lost(cancelled);
-        self->write(buffer);
-      });
+      socket().async_wait(write_wait(),
+                          InMemory(memory_, [self = self(), buffer](const error_code& cancelled) {
+                            if (!self->listener_) return;
+                            if (cancelled) return self->lost(cancelled);
+                            self->write(buffer);
+                          }));
       return false;
     }
     asio::post(socket().get_executor(), [self = self(), size, error] {
@@ -56,11 +59,11 @@ class StreamTransport::Link final : public Channel {
   std::shared_ptr<Link> self() { return std::static_pointer_cast<Link>(shared_from_this()); }
 
   void wait_to_read() {
-    socket().async_wait(read_wait(), [self = self()](const error_code& cancelled) {
-      if (!self->listener_) return;
-      if (cancelled) return self->lost(cancelled);
-      self->read_now();
-    });
+    socket().async_wait(read_wait(), InMemory(memory_, [self = self()](const error_code& cancelled) {
+                          if (!self->listener_) return;
+                          if (cancelled) return self->lost(cancelled);
+                          self->read_now();
+                        }));
   }
 
   void read_now() {
@@ -85,6 +88,7 @@ class StreamTransport::Link final : public Channel {
     if (auto* told = std::exchange(listener_, nullptr)) told->on_lost(explain(error));
   }
 
+  HandlerMemory<2> memory_;
   Listener* listener_;         // null once closed, failed or lost
   bool reading_ = false;       // on_read is owed
   error_code write_error_{};   // told when there is nothing more to read
