@@ -23,7 +23,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t unpolled_max = 64 << 10;
 constexpr std::size_t notices_max = 64;
-constexpr std::uint64_t acknowledgements_per_save = 64 << 10;
+// What a kill makes come twice, beside what was in flight. A save without a sync is one pwrite, and there is at most one
+// a turn, however many came.
+constexpr std::uint64_t acknowledgements_per_save = 64;
 
 // In front of each entry in the staging ring. A large entry's bytes lie in `large` instead of behind it.
 struct Staged {

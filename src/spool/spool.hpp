@@ -36,7 +36,7 @@ struct SpoolOptions {
   std::chrono::milliseconds sync_interval{100};
   std::size_t sync_bytes = 64 << 10;
   std::chrono::milliseconds cursor_interval{
-      1'000};  // acknowledgements are written down (not synced) this often
+      1'000};  // acknowledgements are written down (not synced) after this time, or 64 of them
   std::chrono::milliseconds retry_interval{1'000};  // after a failure of the disk
   std::size_t staging_bytes = 1 << 20;
   std::size_t chunk_bytes = 256 << 10;

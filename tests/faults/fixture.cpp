@@ -15,15 +15,6 @@ namespace fulmar::test {
 
 using std::chrono::milliseconds;
 
-bool eventually(const std::function<bool()>& condition, milliseconds timeout) {
-  const auto deadline = Clock::now() + timeout;
-  while (!condition()) {
-    if (Clock::now() >= deadline) return condition();
-    std::this_thread::sleep_for(milliseconds(2));
-  }
-  return true;
-}
-
 milliseconds since(Clock::time_point begin) {
   return std::chrono::duration_cast<milliseconds>(Clock::now() - begin);
 }

@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <cstddef>
-#include <functional>
 #include <string>
 #include <string_view>
 
@@ -20,9 +19,6 @@ using Clock = std::chrono::steady_clock;
 inline constexpr std::chrono::seconds patience{30};
 // What a bound of the specification is exceeded by when the machine is busy with other tests.
 inline constexpr std::chrono::milliseconds slack{sanitized ? 3'000 : 1'000};
-
-// Asks until the answer is yes; false when it is not within the time.
-bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds timeout = patience);
 
 std::chrono::milliseconds since(Clock::time_point begin);
 

@@ -32,11 +32,10 @@ TEST(Faults, P11_a_hundred_megabytes_travel_both_ways_while_pings_go_on) {
   ScriptedBroker broker;
   const auto payload = large_payload();
   std::atomic<bool> same{false};
-  broker.on(PacketType::publish, [&](Link& link, const mqtt::PacketView& packet) {
-    const auto& publish = std::get<mqtt::PublishView>(packet);
+  broker.on(PacketType::publish, [&](Link& link, const mqtt::PacketView& received) {
+    const auto& publish = std::get<mqtt::PublishView>(received);
     same = as_text(publish.payload) == payload;
     link.acknowledge(PacketType::puback, publish.packet_id);
-    link.publish("down", payload, QoS::at_least_once, 1);
     return true;
   });
   auto config = persistent_config(broker.url(), "heavy");
@@ -53,6 +52,11 @@ TEST(Faults, P11_a_hundred_megabytes_travel_both_ways_while_pings_go_on) {
   ASSERT_TRUE(outcomes.wait_for(1, 60s));
   EXPECT_EQ(outcomes.items()[0].outcome, Delivery::Outcome::acknowledged);
   EXPECT_TRUE(same);
+  // Made on this thread: the broker's is there to answer in time.
+  const mqtt::PublishView publish{"down", as_bytes(payload), {}, 1, QoS::at_least_once, false, false};
+  std::vector<std::byte> packet(mqtt::encoded_size(publish, ProtocolVersion::v5));
+  mqtt::encode(packet, publish, ProtocolVersion::v5);
+  broker.with_link([&](Link& link) { link.send_bytes(std::move(packet)); });
   ASSERT_TRUE(eventually([&] { return down_same >= 0; }, 60s));
   EXPECT_EQ(down_same, 1);
   EXPECT_TRUE(eventually([&] { return broker.packets(PacketType::puback) == 1; }));
@@ -167,8 +171,19 @@ INSTANTIATE_TEST_SUITE_P(, ManyFilters, testing::Values(1'000, 10'000), testing:
 
 TEST(Faults, P14_ten_thousand_filters_do_not_slow_routing_down) {
   constexpr int messages = 20'000;
+  // Of this process: how long it waits for its turn on a busy machine is not what routing costs.
+  const auto cpu_time = [] {
+    timespec time{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+  };
   const auto time_for = [&](std::size_t filters) {
     ScriptedBroker broker;
+    std::atomic<std::size_t> requested{0};
+    broker.on(PacketType::subscribe, [&](Link&, const mqtt::PacketView& packet) {
+      requested += std::get<mqtt::SubscribeView>(packet).filters.size();
+      return false;
+    });
     auto config = config_for(broker.url(), "many");
     config.max_subscriptions = filters;
     Client client(config);
@@ -177,14 +192,14 @@ TEST(Faults, P14_ten_thousand_filters_do_not_slow_routing_down) {
       subscriptions.push_back(*client.subscribe("site/" + std::to_string(i) + "/+", [](const Message&) {}));
     }
     EXPECT_TRUE(client.connect(patience));
-    EXPECT_TRUE(eventually([&] { return broker.packets(PacketType::subscribe) > 0; }));
-    const auto begin = Clock::now();
+    EXPECT_TRUE(eventually([&] { return requested == filters; }));
+    const auto begin = cpu_time();
     broker.with_link([&](Link& link) {
       for (std::size_t i = 0; i < messages; ++i)
         link.publish("site/" + std::to_string(i % filters) + "/x", "x");
     });
     EXPECT_TRUE(eventually([&] { return client.metrics().handled == messages; }));
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin) / messages;
+    return (cpu_time() - begin) / messages;
   };
   const auto few = time_for(10);
   const auto many = time_for(10'000);

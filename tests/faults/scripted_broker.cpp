@@ -67,6 +67,14 @@ void ScriptedBroker::Link::send_bytes(BytesView bytes) {
   output_.insert(output_.end(), bytes.begin(), bytes.end());
 }
 
+void ScriptedBroker::Link::send_bytes(std::vector<std::byte>&& bytes) {
+  if (output_.empty()) {
+    output_ = std::move(bytes);
+  } else {
+    send_bytes(BytesView(bytes));
+  }
+}
+
 void ScriptedBroker::Link::acknowledge(PacketType type, std::uint16_t packet_id, ReasonCode reason) {
   send(mqtt::AckView{type, packet_id, reason, {}});
 }

@@ -60,6 +60,7 @@ class ScriptedBroker {
 
     void send(const mqtt::PacketView& packet);
     void send_bytes(BytesView bytes);
+    void send_bytes(std::vector<std::byte>&& bytes);  // does not copy them when nothing waits
     void acknowledge(mqtt::PacketType type, std::uint16_t packet_id,
                      mqtt::ReasonCode reason = mqtt::ReasonCode::success);
     void publish(std::string_view topic, std::string_view payload, QoS qos = QoS::at_most_once,

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fulmar/client.hpp"
+#include "tests/support/eventually.hpp"
 
 namespace fulmar::test {
 

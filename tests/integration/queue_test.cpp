@@ -37,13 +37,6 @@ class QueueOverMqtt : public testing::TestWithParam<ProtocolVersion> {
     ASSERT_TRUE(client.connect(10s));
     ASSERT_TRUE(broker_.log_contains("fulmar/queue/jobs/submit (QoS 1)"));
   }
-  static bool eventually(const std::function<bool()>& holds) {
-    for (const auto end = std::chrono::steady_clock::now() + 20s; std::chrono::steady_clock::now() < end;) {
-      if (holds()) return true;
-      std::this_thread::sleep_for(2ms);
-    }
-    return holds();
-  }
   static std::uint64_t pending(Queue& queue) { return queue.stats()->counts.pending; }
 
   Broker broker_;

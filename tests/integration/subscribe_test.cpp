@@ -27,16 +27,6 @@ std::vector<std::string> texts(const Inbox& inbox) {
   return all;
 }
 
-template <typename Predicate>
-bool eventually(Predicate&& predicate, std::chrono::milliseconds time = 20s) {
-  const auto until = std::chrono::steady_clock::now() + time;
-  while (!predicate()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(1ms);
-  }
-  return true;
-}
-
 bool is_granted(const Subscription& subscription, QoS qos) {
   const auto granted = subscription.granted();
   return granted.wait_for(20s) == std::future_status::ready && granted.get() == qos;

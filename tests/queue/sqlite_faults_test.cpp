@@ -16,6 +16,7 @@
 
 #include "fulmar/queue.hpp"
 #include "tests/queue/ledger.hpp"
+#include "tests/support/eventually.hpp"
 #include "tests/support/process.hpp"
 #include "tests/support/sanitizer.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -56,15 +57,6 @@ class SqliteFaults : public testing::Test {
     QueueLedger ledger;
     ledger.read(said_);
     return ledger;
-  }
-  template <typename Condition>
-  bool eventually(Condition&& condition) {
-    const auto until = std::chrono::steady_clock::now() + patience;
-    while (!condition()) {
-      if (std::chrono::steady_clock::now() > until) return false;
-      std::this_thread::sleep_for(1ms);
-    }
-    return true;
   }
   // Everything acknowledged is there, and the database is whole.
   void settle(const QueueLedger& ledger) {
