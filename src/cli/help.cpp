@@ -71,6 +71,7 @@ Examples:
   fulmar telemetry --source host -t rig/7              this machine's measurements, 10 a second, until Ctrl-C
   fulmar telemetry --source data.csv --rate 100        replay a file, 100 records a second
   fulmar telemetry -q 1 -t rig/7 < data.jsonl          as fast as the broker takes them
+  fulmar telemetry --source host --spool /var/lib/rig  the same, and what the broker misses waits on disk
   mkfifo in; fulmar telemetry --source in --fields a,b the values a and b of what a program writes into a FIFO
 
 On stdout a summary in the end:

@@ -519,6 +519,21 @@ bool take_telemetry(Parser& parser, const OptionRow& row, TelemetryOptions& opti
     return true;
   }
   if (row.long_name == "--attributes") return take_attribute(parser, options);
+  if (row.long_name == "--spool") {
+    if (parser.value().empty()) return parser.fail("--spool is empty: expected the path of a folder");
+    options.spool_dir = parser.value();
+    return true;
+  }
+  if (row.long_name == "--spool-bytes")
+    return take_size(parser, std::size_t{1} << 20, std::size_t{1} << 40, "number of bytes",
+                     options.spool_bytes);
+  if (row.long_name == "--durability") {
+    if (parser.value() != "spill" && parser.value() != "write_ahead")
+      return parser.fail("invalid durability " + quoted(parser.value()) +
+                         " for --durability: expected spill or write_ahead");
+    options.durability = parser.value() == "spill" ? Durability::spill : Durability::write_ahead;
+    return true;
+  }
   if (row.long_name == "--duration") {
     if (!take_seconds(parser, 0.001, seconds_max, "seconds, more than 0", seconds)) return false;
     options.duration = as_duration();
@@ -542,6 +557,8 @@ bool check_telemetry(Parser& parser, TelemetryOptions& options, bool qos_given) 
     return parser.fail("--rate of this machine's measurements: expected 0.1 to 1000 per second");
   if (options.source == "host" && options.format != telemetry::RecordFormat::automatic)
     return parser.fail("--format goes with a file or standard input, not with --source host");
+  if (options.spool_dir.empty() && options.durability != Durability::spill)
+    return parser.fail("--durability write_ahead needs a folder to write to: add --spool folder");
   return true;
 }
 

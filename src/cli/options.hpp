@@ -103,6 +103,9 @@ struct TelemetryOptions {
   std::chrono::nanoseconds duration{0};  // 0 = no end
   std::uint64_t count = 0;               // 0 = no end
   std::chrono::nanoseconds patience{0};  // -W; 0 = for ever
+  std::string spool_dir;                 // empty = none
+  std::size_t spool_bytes = std::size_t{1} << 30;
+  Durability durability = Durability::spill;
 };
 
 template <typename T>

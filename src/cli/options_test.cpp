@@ -284,6 +284,19 @@ TEST(Options, telemetry_takes_all_of_its_own) {
   EXPECT_EQ(options.common.protocol, ProtocolVersion::v5);
 }
 
+TEST(Options, telemetry_takes_a_spool) {
+  const auto none = telemetry_of({}).options;
+  EXPECT_EQ(none->spool_dir, "");
+  const auto spill = telemetry_of({"--spool", "/s"}).options;
+  EXPECT_EQ(spill->spool_dir, "/s");
+  EXPECT_EQ(spill->spool_bytes, std::size_t{1} << 30);
+  EXPECT_EQ(spill->durability, Durability::spill);
+  const auto ahead =
+      telemetry_of({"--spool", "/s", "--spool-bytes", "2097152", "--durability", "write_ahead"}).options;
+  EXPECT_EQ(ahead->spool_bytes, 2'097'152u);
+  EXPECT_EQ(ahead->durability, Durability::write_ahead);
+}
+
 TEST(Options, the_url_of_telemetry_may_have_a_topic) {
   EXPECT_EQ(telemetry_of({"-L", "mqtt://h:2/a/b"}).options->config.topic, "a/b");
   for (const std::string_view url : {"mqtt://h:2", "mqtt://h:2/"}) {
@@ -307,6 +320,10 @@ TEST(Options, telemetry_refuses_what_it_cannot_do) {
       {{"--batch-bytes", "999"}, "expected 1000 to 16777216"},
       {{"--batch-interval", "0.001"}, "expected 0.01 to 3600 seconds"},
       {{"--queue", "1"}, "expected 2 to 16777216"},
+      {{"--spool", ""}, "--spool is empty"},
+      {{"--spool", "d", "--spool-bytes", "1000"}, "expected 1048576 to 1099511627776"},
+      {{"--spool", "d", "--durability", "memory"}, "expected spill or write_ahead"},
+      {{"--durability", "write_ahead"}, "add --spool folder"},
       {{"--fields", ","}, "--fields names nothing"},
       {{"--attributes", "x"}, "expected name=value"},
       {{"--attributes", "=x"}, "expected name=value"},

@@ -10,7 +10,9 @@
 #include "cli/exit_code.hpp"
 #include "cli/link.hpp"
 #include "cli/progress.hpp"
+#include "client/backlog.hpp"
 #include "client/reasons.hpp"
+#include "spool/log.hpp"
 #include "telemetry/host_source.hpp"
 #include "telemetry/line_source.hpp"
 
@@ -26,6 +28,7 @@ constexpr auto frame = 200ms;            // of the progress line
 constexpr auto rate_window = 2s;         // that its rate is taken over
 constexpr auto drain_step = 50ms;        // how late a signal may be seen while the last records go out
 constexpr auto drain_after_signal = 5s;  // when the broker is there
+constexpr auto store_deadline = 5s;      // for what goes to disk instead
 constexpr auto goodbye_deadline = 1s;    // for DISCONNECT, when nothing is owed any more
 constexpr std::size_t outbox_bytes = std::size_t{64} << 20;  // batches wait there while the broker is away
 
@@ -96,8 +99,11 @@ Result<std::unique_ptr<Source>> Source::open(const TelemetryOptions& options, Te
 // The command while it runs.
 class Session {
  public:
-  Session(const TelemetryOptions& options, Link& link, Events& events, const Report& report)
+  // `left_before`: messages that a former run has left in the spool.
+  Session(const TelemetryOptions& options, Link& link, Events& events, const Report& report,
+          std::uint64_t left_before)
       : options_(options),
+        left_before_(left_before),
         link_(link),
         events_(events),
         report_(report),
@@ -118,7 +124,9 @@ class Session {
   }
 
   void feed();   // until the source has ended, by itself or because it was stopped
-  void drain();  // until every record has an outcome
+  void drain();  // until every record has an outcome, with a spool also what former runs have left
+  bool drained(bool stopped);
+  bool has_spool() const { return !options_.spool_dir.empty(); }
   void watch_connection();
   void show_progress();
   double per_second(std::uint64_t records);
@@ -127,6 +135,7 @@ class Session {
   int exit_code(const TelemetryStats& stats, std::uint64_t bad_lines) const;
 
   const TelemetryOptions& options_;
+  const std::uint64_t left_before_;
   Link& link_;
   Events& events_;
   const Report& report_;
@@ -190,7 +199,7 @@ int Session::run() {
   feed();
   cut_short_ = events_.signal() && !source_->is_host() && !source_->ended();
   source_->stop();
-  if (!refused()) drain();
+  if (!refused() || has_spool()) drain();
   watch_connection();
   return finish();
 }
@@ -210,16 +219,17 @@ void Session::drain() {
   const bool stopped = events_.signal().has_value();
   if (stopped) events_.release_signals();  // the next one ends the process
   const auto patience = [&]() -> std::optional<Clock::duration> {
-    if (stopped) return link_.status().connected ? Clock::duration(drain_after_signal) : 0s;
+    if (stopped && !link_.status().connected) return has_spool() ? Clock::duration(store_deadline) : 0s;
+    if (stopped) return drain_after_signal;
     if (options_.patience > 0ns) return std::chrono::duration_cast<Clock::duration>(options_.patience);
     return std::nullopt;
   }();
   const auto begin = Clock::now();
   bool told = false;
-  while (!telemetry_.flush(drain_step)) {
+  while (!drained(stopped)) {
     watch_connection();
     const auto waited = Clock::now() - begin;
-    if (refused() || (events_.signal() && !stopped)) return;
+    if ((refused() && !has_spool()) || (events_.signal() && !stopped)) return;
     if (patience && waited >= *patience) {
       out_of_patience_ = !stopped;
       return;
@@ -227,12 +237,30 @@ void Session::drain() {
     // Said once, when it takes longer than a healthy broker would.
     if (!told && (stopped || waited > 500ms)) {
       told = true;
-      say(std::to_string(telemetry_.stats().waiting) + " records wait for the broker; Ctrl-C " +
-          (stopped ? "again ends this at once" : "gives them up"));
+      const auto waiting = has_spool() ? link_.client().metrics().waiting : telemetry_.stats().waiting;
+      say(std::to_string(waiting) + (has_spool() ? " messages" : " records") +
+          " wait for the broker; Ctrl-C " +
+          (stopped       ? "again ends this at once"
+           : has_spool() ? "leaves them in " + options_.spool_dir
+                         : "gives them up"));
     }
     events_.wait({}, Clock::now());
     show_progress();
   }
+}
+
+bool Session::drained(bool stopped) {
+  if (!telemetry_.flush(drain_step)) return false;
+  if (!has_spool()) return true;
+  const auto metrics = link_.client().metrics();
+  if (metrics.waiting == 0 && (metrics.recovered > 0 || left_before_ == 0)) return true;
+  // All of it is on disk. It stays there when the broker is away, but one that was not asked yet may be there.
+  const auto status = link_.status();
+  if (status.connected) {
+    events_.wait({}, Clock::now() + drain_step);
+    return false;
+  }
+  return stopped || (options_.patience == 0ns && (status.failure || status.losses > 0));
 }
 
 void Session::watch_connection() {
@@ -280,9 +308,17 @@ void Session::show_progress() {
 int Session::finish() {
   const bool delivered = !refused() && telemetry_.stats().waiting == 0;
   telemetry_.stop(0ms);
-  link_.close(delivered ? std::chrono::milliseconds(goodbye_deadline) : 0ms);
+  const auto closed = link_.close(has_spool() ? std::chrono::milliseconds(store_deadline)
+                                  : delivered ? std::chrono::milliseconds(goodbye_deadline)
+                                              : 0ms);
   line_.clear();
-  const auto stats = telemetry_.stats();
+  auto stats = telemetry_.stats();
+  const auto metrics = link_.client().metrics();
+  if (closed.spooled == 0 && metrics.dropped + metrics.refused + metrics.expired == 0) {
+    // What was stored in between has gone out too.
+    stats.messages_sent += std::exchange(stats.offline_stored, 0);
+    stats.batches_sent = stats.batches_queued;
+  }
   const auto input = source_->stats();
   if (input.bad_lines > LineSource::bad_lines_told_max)
     report_.warning(std::to_string(input.bad_lines - LineSource::bad_lines_told_max) +
@@ -293,6 +329,10 @@ int Session::finish() {
     const auto text = render_summary(stats, sent, input.bad_lines, Clock::now() - begin_) + "\n";
     std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
+    if (closed.spooled > 0)
+      report_.plain(std::to_string(closed.spooled) +
+                    (closed.spooled == 1 ? " message waits in " : " messages wait in ") + options_.spool_dir +
+                    " for the next run with --spool");
   }
   return exit_code(stats, input.bad_lines);
 }
@@ -309,15 +349,43 @@ int Session::exit_code(const TelemetryStats& stats, std::uint64_t bad_lines) con
 
 }  // namespace
 
+namespace {
+
+// The client would go on without a spool that it cannot use; here one was asked for. Returns what waits in it.
+Result<std::uint64_t> look_into_spool(const ClientConfig& config, const Report& report) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto tell = [&](spool::Level level, std::string_view text) {
+    if (level != spool::Level::info) report.warning(text);
+  };
+  const auto log = spool::Log::open(spool::posix_file_system(), Backlog::options_for(config).log,
+                                    std::chrono::duration_cast<std::chrono::milliseconds>(now).count(), tell);
+  if (!log) return std::unexpected(log.error());
+  return (*log)->stats().entries;
+}
+
+}  // namespace
+
 int run_telemetry(const TelemetryOptions& options) {
   const Report report(options.common.quiet);
   Events events;
   auto config = client_config(options.common, random_client_id(), getpid());
   config.overflow = Overflow::reject;  // what does not fit is offered again, so that nothing is lost
   config.outbox_bytes = outbox_bytes;
+  config.spool_dir = options.spool_dir;
+  config.spool_bytes = options.spool_bytes;
+  config.durability = options.durability;
+  std::uint64_t left_before = 0;
+  if (!options.spool_dir.empty() && config.problems().empty()) {
+    const auto left = look_into_spool(config, report);
+    if (!left) {
+      report.error(left.error().message);
+      return exit_failure;
+    }
+    left_before = *left;
+  }
   const auto link = open_link(Command::telemetry, std::move(config), options.common, events);
   if (!link) return exit_failure;
-  return Session(options, *link, events, report).run();
+  return Session(options, *link, events, report, left_before).run();
 }
 
 }  // namespace fulmar::cli

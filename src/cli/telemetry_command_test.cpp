@@ -231,6 +231,112 @@ TEST_F(TelemetryCommand, the_second_signal_ends_it_at_once) {
   broker.thaw();
 }
 
+TEST_F(TelemetryCommand, leaves_in_its_spool_what_the_broker_does_not_have_and_sends_it_in_the_next_run) {
+  Broker broker;
+  broker.stop();
+  const auto spool = (directory_ / "spool").string();
+  const auto first = run(broker, {"--spool", spool}, file("data", numbered_lines(250)));
+  EXPECT_EQ(first.code, 0) << first.err;
+  EXPECT_THAT(first.out, StartsWith("250 records: 0 acknowledged, 250 stored for later; 0 batches; "));
+  EXPECT_THAT(first.err, HasSubstr("3 messages wait in " + spool + " for the next run"));
+  broker.start();
+  auto subscriber = subscribed(broker);
+  const auto second = run(broker, {"--spool", spool}, file("more", "{\"ts\":251,\"a\":251}\n"));
+  EXPECT_EQ(second.code, 0) << second.err;
+  EXPECT_EQ(second.err, "");
+  EXPECT_THAT(second.out, StartsWith("1 record: 1 acknowledged; 1 batch; "));
+  ASSERT_TRUE(eventually([&] { return timestamps(subscriber.out()).size() >= 251; })) << subscriber.out();
+  EXPECT_EQ(timestamps(subscriber.out()), up_to(251));
+}
+
+TEST_F(TelemetryCommand, sends_what_former_runs_have_left_without_any_input_of_its_own) {
+  Broker broker;
+  broker.stop();
+  const auto spool = (directory_ / "spool").string();
+  run(broker, {"--spool", spool}, file("data", numbered_lines(250)));
+  broker.start();
+  auto subscriber = subscribed(broker);
+  const auto ran = run(broker, {"--spool", spool});
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(ran.err, "");
+  ASSERT_TRUE(eventually([&] { return timestamps(subscriber.out()).size() >= 250; })) << subscriber.out();
+  EXPECT_EQ(timestamps(subscriber.out()), up_to(250));
+}
+
+TEST_F(TelemetryCommand, survives_kill_9_with_write_ahead_whatever_the_broker_does) {
+  Broker broker;
+  auto subscriber = subscribed(broker);
+  const auto spool = (directory_ / "spool").string();
+  const Words words{"--spool", spool, "--durability", "write_ahead", "--batch-interval", "0.01"};
+  const auto waiting = [&] {
+    return Running(directory_, "inspect" + std::to_string(++runs_),
+                   {FULMAR_PROGRAM, "spool", "export", spool})
+        .finish();
+  };
+  {
+    Fifo fifo(directory_ / "fifo");
+    Words all = words;
+    for (const std::string word : {"--source", fifo.path().c_str(), "-i", "sender"}) all.push_back(word);
+    auto sender = start(broker.port(), all);
+    ASSERT_TRUE(broker.log_contains("Sending CONNACK to sender"));
+    broker.freeze();  // connected, and nothing is acknowledged
+    fifo.write(numbered_lines(50));
+    ASSERT_TRUE(eventually([&] { return waiting().out.contains("\\\"ts\\\":50,"); })) << waiting().out;
+    sender.signal(SIGKILL);
+    sender.finish();
+  }
+  broker.thaw();
+  const auto ran = run(broker, words);
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  ASSERT_TRUE(eventually([&] { return timestamps(subscriber.out()).size() >= 50; })) << subscriber.out();
+  auto arrived = timestamps(subscriber.out());  // some of it twice: it was in flight
+  std::ranges::sort(arrived);
+  arrived.erase(std::ranges::unique(arrived).begin(), arrived.end());
+  EXPECT_EQ(arrived, up_to(50));
+}
+
+TEST_F(TelemetryCommand, counts_as_acknowledged_what_went_through_the_spool) {
+  Broker broker;
+  const auto ran = run(broker, {"--spool", (directory_ / "spool").string(), "--durability", "write_ahead"},
+                       file("data", numbered_lines(250)));
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.out, StartsWith("250 records: 250 acknowledged; 3 batches; "));
+  EXPECT_EQ(ran.err, "");
+}
+
+TEST_F(TelemetryCommand, a_signal_leaves_what_waits_in_the_spool) {
+  Broker broker;
+  broker.stop();
+  const auto spool = (directory_ / "spool").string();
+  Fifo fifo(directory_ / "fifo");
+  auto sender = start(broker.port(), {"--spool", spool, "--source", fifo.path()});
+  fifo.write(numbered_lines(250));
+  // The last 50 wait for more.
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  sender.signal(SIGINT);
+  const auto ran = sender.finish();
+  EXPECT_EQ(ran.code, 128 + SIGINT) << "its input had not come to its end";
+  EXPECT_THAT(ran.out, StartsWith("250 records: 0 acknowledged, 250 stored for later; "));
+}
+
+TEST_F(TelemetryCommand, says_why_a_spool_cannot_be_used) {
+  Broker broker;
+  const auto nowhere = run(broker, {"--spool", "/dev/null/spool"});
+  EXPECT_EQ(nowhere.code, 1);
+  EXPECT_EQ(nowhere.err, "Error: spool directory /dev/null/spool cannot be made: Not a directory\n");
+
+  const auto spool = (directory_ / "spool").string();
+  Fifo fifo(directory_ / "fifo");
+  auto sender = start(broker.port(), {"--spool", spool, "--source", fifo.path(), "-i", "sender"});
+  ASSERT_TRUE(broker.log_contains("Sending CONNACK to sender"));
+  const auto second = run(broker, {"--spool", spool});
+  EXPECT_EQ(second.code, 1);
+  EXPECT_THAT(second.err, MatchesRegex("Error: spool directory " + spool +
+                                       " is in use by process [0-9]+: stop it, or use another directory\n"));
+  sender.signal(SIGINT);
+  sender.finish();
+}
+
 TEST_F(TelemetryCommand, each_batch_says_its_run_and_number) {
   Broker broker;
   auto subscriber = subscribed(broker);

@@ -143,6 +143,10 @@ void Backlog::sync() {
 
 void Backlog::on(const spool::Opened& event) {
   opened_ = true;
+  if (std::exchange(failed_, false)) {
+    host_.log(LogLevel::info, "the spool can be used now");
+    if (forgetting_) forgetting_until_ = now_() + forgetting_max;  // the notes of what is there go first
+  }
   assigned_ = synced_ = recovered_through_ = event.next - 1;
   delivered_ = event.first - 1;
   const auto there = event.stats.entries + event.stats.lost;  // what is lost is told as dropped next
@@ -154,8 +158,9 @@ void Backlog::on(const spool::Opened& event) {
 
 void Backlog::on(const spool::OpenFailed& event) {
   failed_ = true;
-  host_.log(LogLevel::error,
-            "the spool cannot be used, messages that wait are kept in memory: " + event.error.message);
+  host_.log(
+      LogLevel::error,
+      "the spool cannot be used, messages that wait are kept in memory until it can: " + event.error.message);
 }
 
 void Backlog::on(const spool::Assigned& event) {

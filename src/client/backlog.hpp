@@ -188,7 +188,7 @@ class Backlog {
   mqtt::Session* session_ = nullptr;  // during poll()
 
   bool opened_ = false;
-  bool failed_ = false;   // could not be opened
+  bool failed_ = false;   // could not be opened so far
   bool failing_ = false;  // the disk does not take what it is given
   bool room_ = true;      // append() has not said no since the last poll()
   bool full_told_ = false;

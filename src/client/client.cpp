@@ -557,9 +557,9 @@ class Client::Impl : public std::enable_shared_from_this<Impl> {
   Result<MessageId> overflow(DeliveryHandler& handler) {
     if (outbox_.closed()) return fail(Errc::shutting_down, "the client was shut down");
     if (config_.overflow == Overflow::reject || config_.overflow == Overflow::block) {
+      // No figures: whoever publishes into a full outbox comes this way again and again. They are in metrics().
       return fail(Errc::outbox_full,
-                  "the outbox is full: " + std::to_string(outbox_.depth()) + " messages, " +
-                      std::to_string(outbox_.bytes() + shared_bytes_.load()) + " bytes wait");
+                  "the outbox is full: publish again later, or raise outbox_bytes (MQTT_OUTBOX_BYTES)");
     }
     return drop_at_once(dropped_overflow_, handler);
   }

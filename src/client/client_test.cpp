@@ -178,7 +178,9 @@ TEST(Client, rejects_when_asked_to_instead_of_dropping) {
   const auto third = client.publish("t", "3");
   ASSERT_FALSE(third);
   EXPECT_EQ(third.error().code, Errc::outbox_full);
+  EXPECT_TRUE(third.error().message.contains("outbox_bytes")) << third.error().message;
   EXPECT_EQ(client.metrics().accepted, 2u);
+  EXPECT_EQ(client.metrics().outbox_messages, 2u);
   client.shutdown(0ms);
   EXPECT_EQ(client.publish("t", "4").error().code, Errc::shutting_down);
 }

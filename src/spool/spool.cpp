@@ -118,7 +118,9 @@ struct Spool::State {
   std::uint64_t not_dropped = 0;          // see the event
   std::optional<std::uint64_t> released;  // token of the last release that is not saved
   std::optional<Clock::time_point> unsynced_since, cursor_due, aging_due, recover_at, save_again_at,
-      read_again_at;
+      read_again_at, open_again_at;
+  std::string open_error;                   // the last one that was told
+  std::optional<std::uint64_t> forget_all;  // said while there was no log
 
   void run();
   void open();
@@ -169,14 +171,22 @@ void Spool::State::open() {
   auto opened = Log::open(files, options.log, options.wall_ms(),
                           [this](Level level, std::string_view text) { notice(level, text); });
   if (!opened) {
-    fresh.emplace_back(OpenFailed{opened.error()});
+    open_again_at = options.now() + options.retry_interval;
+    if (std::exchange(open_error, opened.error().message) != opened.error().message) {
+      fresh.emplace_back(OpenFailed{opened.error()});
+    }
     return;
   }
+  open_again_at.reset();
   log = std::move(*opened);
   told = log->stats();
   stored = {log->written(), log->synced()};
   fresh.emplace_back(Opened{told, log->acknowledged_low() + 1, log->appended() + 1});
   if (told.lost) fresh.emplace_back(Dropped{Dropped::Why::lost, told.lost, log->acknowledged_low()});
+  if (forget_all) {
+    log->forget_releases();
+    released = std::exchange(forget_all, {});
+  }
 }
 
 void Spool::State::notice(Level level, std::string_view text) {
@@ -193,6 +203,7 @@ bool Spool::State::turn() {
     const std::lock_guard hold(mutex);
     std::swap(heard, said);
   }
+  if (!log && open_again_at && options.now() >= *open_again_at) open();
   const auto before = staging.popped();
   take_appends();  // before what was said after them
   take_said();
@@ -245,7 +256,11 @@ void Spool::State::take_appends() {
 
 void Spool::State::take_said() {
   for (const auto& one : heard) {
-    if (!log) continue;
+    if (!log) {  // there is nothing to do it to, but these hold for what will be found
+      if (one.what == Said::What::forget_releases) forget_all = one.token;
+      if (one.what == Said::What::want) wants = one.number;
+      continue;
+    }
     switch (one.what) {
       case Said::What::acknowledge:
         switch (log->acknowledge(one.number)) {
@@ -418,7 +433,8 @@ Clock::time_point Spool::State::next_deadline() const {
   auto next = Clock::time_point::max();
   if (unsynced_since && !failing) next = std::min(next, *unsynced_since + options.sync_interval);
   if (cursor_due || released) next = std::min(next, save_again_at.value_or(cursor_due.value_or(next)));
-  for (const auto& due : {aging_due, recover_at, read_again_at}) next = std::min(next, due.value_or(next));
+  for (const auto& due : {aging_due, recover_at, read_again_at, open_again_at})
+    next = std::min(next, due.value_or(next));
   return next;
 }
 

@@ -52,7 +52,9 @@ struct Opened {
   Sequence first{};  // the oldest entry that is not acknowledged, or `next` when there is none
   Sequence next{};   // that the next entry gets
 };
-struct OpenFailed {  // final: nothing else comes, and appends are rejected
+// It is tried again every `retry_interval`, and this is told again when the reason has changed, until Opened. Appends are
+// rejected meanwhile.
+struct OpenFailed {
   Error error{};
 };
 struct Assigned {
@@ -121,7 +123,7 @@ class Spool {
   Spool(const Spool&) = delete;
   Spool& operator=(const Spool&) = delete;
 
-  // Starts the thread, which opens the log. Call once. A failure comes as OpenFailed.
+  // Starts the thread, which opens the log. Call once. A failure to open it comes as OpenFailed.
   Result<void> start();
   // Instead of start(), where everything has to happen in one order, as in a simulation: there is no thread. step() does
   // its work, on the owner's; `wake` is called within it. True when there was something to do.

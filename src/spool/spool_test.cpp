@@ -347,6 +347,36 @@ TEST(Spool, reports_that_the_directory_is_taken_and_rejects_what_is_appended) {
   EXPECT_TRUE(second.spool->stop(10s));
 }
 
+TEST(Spool, opens_the_directory_when_it_can_and_tells_each_reason_once) {
+  Disk disk;
+  {
+    Owner former(disk);
+    ASSERT_TRUE(former.until([&] { return former.opened.has_value(); }));
+    ASSERT_TRUE(former.append("left", Promise::synced));
+    former.spool->release(1, 7);
+    ASSERT_TRUE(former.until([&] { return former.stored.synced == 1 && former.released == 7u; }));
+    Owner next(disk);
+    ASSERT_TRUE(next.until([&] { return !next.open_error.empty(); }));
+    next.open_error.clear();
+    next.spool->forget_releases(9);  // holds for what will be found
+    next.spool->submit();
+    std::this_thread::sleep_for(50ms);  // several attempts
+    next.poll();
+    EXPECT_EQ(next.open_error, "") << "told before";
+    EXPECT_FALSE(next.opened);
+    former.spool->stop(10s);
+    ASSERT_TRUE(next.until([&] { return next.opened.has_value(); }));
+    EXPECT_EQ(next.opened->stats.entries, 1u);
+    ASSERT_TRUE(next.until([&] { return next.released == 9u; }));
+    ASSERT_TRUE(next.append("more", Promise::synced));
+    ASSERT_TRUE(next.until([&] { return next.stored.synced == 2; }));
+  }
+  Owner last(disk);
+  last.spool->want(true);
+  ASSERT_TRUE(last.until([&] { return last.read.size() == 2; }));
+  EXPECT_EQ(last.read[1], "left");
+}
+
 TEST(Spool, stops_within_the_deadline_of_a_disk_that_does_not_answer) {
   static Disk disk;  // outlives the thread that is left behind
   {

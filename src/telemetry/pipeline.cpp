@@ -15,7 +15,11 @@ namespace {
 constexpr std::size_t last_batch_shown = 160;             // bytes
 constexpr std::uint64_t fields_judged_after = 100;        // records
 constexpr std::chrono::milliseconds retry_interval{100};  // when the client is full and nobody rings
-// As that, in the queue's first lap and while records come: memory is to be mapped ahead of them.
+// How long records may lie in the queue instead of waking the sender, at rates that fill a batch in that time.
+constexpr std::chrono::milliseconds linger{1};
+// While batches fill up: how long the first record of the next one may lie in the queue unseen.
+constexpr std::chrono::milliseconds first_record_wait_max{100};
+// As retry_interval, in the queue's first lap and while records come: memory is to be mapped ahead of them.
 constexpr std::chrono::milliseconds map_interval{1};
 // So much at least: a batch, which comes while the sender sleeps.
 constexpr std::size_t mapped_ahead_min = std::size_t{64} << 10;
@@ -229,7 +233,7 @@ bool Pipeline::work() {
   }
   if (batch_.count() > 0 && (flush_batch_ || batch_.complete() || Clock::now() >= batch_due_)) {
     if (!hand_over()) return false;
-    flush_batch_ = false;
+    flush_batch_ = filled_up_ = false;
     progress = true;
   }
   return progress;
@@ -251,12 +255,14 @@ bool Pipeline::take_block() {
   const MeasurementView record(head.ts_ms, block.subspan(sizeof head, head.size));
   const std::size_t before = batch_.bytes();
   switch (batch_.add(record)) {
-    case BatchBuilder::Added::full: return hand_over();  // the record stays for the next batch
+    case BatchBuilder::Added::full:  // the record stays for the next batch
+      filled_up_ = hand_over();
+      return filled_up_;
     case BatchBuilder::Added::empty: empty_.fetch_add(1, std::memory_order_release); break;
     case BatchBuilder::Added::yes:
       if (batch_.count() == 1) {
         const auto now = Clock::now();
-        batch_due_ = now + config_.batch_interval;
+        batch_due_ = std::exchange(gathers_since_, {}).value_or(now) + config_.batch_interval;
         batch_since_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
       }
       record_bytes_ += (static_cast<double>(batch_.bytes() - before) - record_bytes_) / 16;
@@ -266,7 +272,9 @@ bool Pipeline::take_block() {
   const std::uint64_t taken = taken_.fetch_add(1, std::memory_order_release) + 1;
   invalid_values_.store(batch_.invalid_values(), std::memory_order_relaxed);
   if (taken == fields_judged_after) warn_of_missing_fields();
-  return !batch_.complete() || hand_over();
+  if (!batch_.complete()) return true;
+  filled_up_ = hand_over();
+  return filled_up_;
 }
 
 bool Pipeline::hand_over() {
@@ -349,16 +357,35 @@ void Pipeline::map_ahead() {
 
 void Pipeline::sleep() {
   map_ahead();
+  const auto now = Clock::now();
   const std::uint64_t pushed = ring_.pushed();
-  const bool more_come = pushed != std::exchange(pushed_before_, pushed);
-  Clock::time_point deadline = batch_.count() > 0 ? batch_due_ : Clock::time_point::max();
-  std::uint64_t wake_at = ring_.popped() + records_until_wake();
+  const std::uint64_t came = pushed - std::exchange(pushed_before_, pushed);
+  const auto meanwhile = now - std::exchange(slept_at_, now);
+  const auto batch =
+      std::min(std::uint64_t{config_.batch_size}, records_in(static_cast<double>(config_.batch_bytes)));
+  const bool fast = came > 0 && meanwhile <= came * std::chrono::nanoseconds(linger) / batch;
+  Clock::time_point deadline = Clock::time_point::max();
+  std::uint64_t records = 1;
+  gathers_since_.reset();
+  if (batch_.count() > 0) {
+    deadline = batch_due_;
+    records = records_until_full();
+  } else if (std::exchange(filled_up_, false)) {
+    gathers_since_ = now;
+    deadline = now + std::min(config_.batch_interval / 10, first_record_wait_max);
+    records = records_until_full();
+  }
+  if (fast) {
+    deadline = std::min<Clock::time_point>(deadline, now + linger);
+    records = std::max(records, std::min<std::uint64_t>(config_.queue_capacity / 4, quarter_of_ring()));
+  }
+  std::uint64_t wake_at = ring_.popped() + records;
   if (blocked_.load(std::memory_order_relaxed)) {
     const bool mapped = ring_.populated();
-    deadline = Clock::now() + (more_come && !mapped ? map_interval : retry_interval);
-    wake_at = more_come || mapped ? never : pushed + 1;
+    deadline = now + (came > 0 && !mapped ? map_interval : retry_interval);
+    wake_at = came > 0 || mapped ? never : pushed + 1;
   } else if (ring_.depth() > 0) {
-    deadline = Clock::now() + commit_wait;
+    deadline = now + commit_wait;
     wake_at = never;
   }
   bell_.announce();
@@ -370,16 +397,21 @@ void Pipeline::sleep() {
   wake_at_.store(never, std::memory_order_relaxed);
 }
 
-// How many more records make a batch, but never so many that the queue could fill while the sender sleeps.
-std::uint64_t Pipeline::records_until_wake() const {
-  if (batch_.count() == 0) return 1;
-  const double record = std::max(record_bytes_, 1.0);
-  const double room = static_cast<double>(config_.batch_bytes) - static_cast<double>(batch_.bytes());
-  const double by_batch_bytes = std::max(room / record, 1.0);
-  const double by_queue_bytes = std::max(static_cast<double>(ring_.capacity_bytes()) / 4 / record, 1.0);
-  const auto by_bytes = static_cast<std::uint64_t>(std::min(by_batch_bytes, by_queue_bytes));
-  return std::max<std::uint64_t>(1, std::min({std::uint64_t{config_.batch_size - batch_.count()}, by_bytes,
-                                              std::uint64_t{config_.queue_capacity / 2}}));
+// How many more records fill the open batch, but never so many that the queue could fill while the sender sleeps.
+std::uint64_t Pipeline::records_until_full() const {
+  const auto left =
+      records_in(static_cast<double>(config_.batch_bytes) - static_cast<double>(batch_.bytes()));
+  return std::min({left, std::uint64_t{config_.batch_size - batch_.count()},
+                   std::uint64_t{std::max<std::size_t>(config_.queue_capacity / 2, 1)}, quarter_of_ring()});
+}
+
+std::uint64_t Pipeline::quarter_of_ring() const {
+  return records_in(static_cast<double>(ring_.capacity_bytes()) / 4);
+}
+
+// One at least.
+std::uint64_t Pipeline::records_in(double bytes) const {
+  return static_cast<std::uint64_t>(std::max(bytes / std::max(record_bytes_, 1.0), 1.0));
 }
 
 void Pipeline::warn_of_missing_fields() {

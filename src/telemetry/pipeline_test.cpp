@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
+#include <fstream>
 
 #include "tests/support/sanitizer.hpp"
 
@@ -201,6 +203,56 @@ TEST(Pipeline, sends_a_batch_before_batch_bytes_would_be_exceeded) {
   for (int i = 1; i <= 95; ++i) rig.record(1'700'000'000'000 + i);
   ASSERT_TRUE(rig.client.wait_for_batches(2));
   for (const std::string& batch : rig.client.batches()) EXPECT_LE(batch.size(), 1000u);
+}
+
+// How often the sender went to sleep since it was started, by the kernel's count.
+std::uint64_t sleeps_of_the_sender() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream status(task.path() / "status");
+    bool sender = false;
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("Name:")) sender = line.ends_with("fulmar-batches");
+      constexpr std::string_view label = "voluntary_ctxt_switches:";
+      if (sender && line.starts_with(label)) return std::stoull(line.substr(label.size()));
+    }
+  }
+  return 0;
+}
+
+TEST(Pipeline, wakes_the_sender_once_for_a_batch) {
+  constexpr int batches = 50, batch_size = 10;
+  auto config = patient();
+  config.batch_size = batch_size;
+  Rig rig(config);
+  rig.pipeline->start();
+  auto record_batch = [&, number = std::size_t{0}]() mutable {
+    for (int i = 0; i < batch_size; ++i) {
+      ASSERT_TRUE(rig.record(1));
+      if (i < 2) std::this_thread::sleep_for(1ms);  // time to fall asleep again for one that was woken
+    }
+    ASSERT_TRUE(rig.client.wait_for_batches(++number));
+  };
+  record_batch();  // the first record of all has to wake it
+  const auto before = sleeps_of_the_sender();
+  ASSERT_GT(before, 0u);
+  for (int i = 0; i < batches; ++i) record_batch();
+  EXPECT_LE(sleeps_of_the_sender() - before, batches + batches / 2u);
+}
+
+TEST(Pipeline, sends_what_came_after_a_full_batch_within_batch_interval) {
+  Rig rig({.batch_size = 10, .batch_interval = 200ms});
+  rig.pipeline->start();
+  for (int i = 1; i <= 10; ++i) rig.record(i);
+  ASSERT_TRUE(rig.client.wait_for_batches(1));
+  for (const auto pause :
+       {0ms, 5ms, 60ms}) {  // while the sender waits for a full batch, and for a record again
+    std::this_thread::sleep_for(pause);
+    const auto sent = rig.client.batches().size();
+    const auto begin = Clock::now();
+    rig.record(11);
+    ASSERT_TRUE(rig.client.wait_for_batches(sent + 1));
+    EXPECT_GE(Clock::now() - begin, 200ms * 9 / 10 - 5ms);
+  }
 }
 
 TEST(Pipeline, drains_the_whole_queue_each_time) {

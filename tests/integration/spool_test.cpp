@@ -262,6 +262,14 @@ TEST_P(SpoolTest, a_second_client_on_the_folder_is_told_and_goes_on_in_memory) {
   publish(second, 100);
   EXPECT_TRUE(ledger_.wait_for_all(long_enough));
   EXPECT_TRUE(second.metrics().spool_failing);
+
+  first.shutdown(5s);
+  ASSERT_TRUE(eventually([&] { return !second.metrics().spool_failing; })) << "it is tried again";
+  broker.stop();
+  ASSERT_TRUE(second.wait_for(ConnectionState::reconnecting, long_enough));
+  publish(second, 100);
+  EXPECT_TRUE(eventually([&] { return second.metrics().spool_messages == 100; }))
+      << second.metrics().spool_messages;
 }
 
 INSTANTIATE_TEST_SUITE_P(, SpoolTest,
