@@ -425,7 +425,7 @@ class Reader {
       if (word == "items" || word == "tasks" || (word == "queue" && value.kind != Kind::scalar)) {
         if (word != "items") note_document(word + ": is now items:");
         if (value.kind != Kind::sequence && !is_null(value))
-          refuse(value, word + " has to be a list, as in " + word + ": []");
+          refuse(value, word + " has to be a list; [] is an empty one");
         if (!is_first) items = value;
       } else if (word == "name" || word == "queue") {
         head.name = text_of(word, value);

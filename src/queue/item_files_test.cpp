@@ -1,5 +1,6 @@
 #include "queue/item_files.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <time.h>
