@@ -93,7 +93,7 @@ Result<std::string> payload_from(const std::string& path) {
     if (payload.size() > Limits::payload_bytes)
       return fail(Errc::payload_too_large, "the payload in " + input.name() + " has more than " +
                                                std::to_string(Limits::payload_bytes) +
-                                               " bytes: store it elsewhere and hand in where");
+                                               " bytes: store it elsewhere and hand in its address");
   }
   while (!payload.empty() && (payload.back() == '\n' || payload.back() == '\r')) payload.pop_back();
   if (payload.empty())

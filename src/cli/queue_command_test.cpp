@@ -270,7 +270,8 @@ TEST_F(QueueCommandTest, what_is_exported_edited_and_imported_is_as_it_was) {
   const auto b = ok({"add", R"({"n":2})", "--depends-on", a});
   const auto path = (directory_ / "out.yaml").string();
   EXPECT_EQ(ok({"export", "--output", path}), "2 items written to " + path);
-  expect_error({"import", path}, 15, AllOf(HasSubstr(a), HasSubstr("--on-conflict skip or replace")));
+  expect_error({"import", path}, 15,
+               AllOf(HasSubstr(a), HasSubstr("--on-conflict replace takes the file's, skip keeps")));
   EXPECT_EQ(ok({"import", path, "--on-conflict", "skip"}),
             "2 items read from " + path + ": 0 added, 2 skipped: they were there already");
 

@@ -22,6 +22,8 @@ using queue::Time;
 
 std::string in_ms(queue::Duration duration) {
   const auto ms = std::chrono::duration<double, std::milli>(duration).count();
+  if (ms >= 100'000) return age_text(std::chrono::duration_cast<std::chrono::milliseconds>(duration));
+  if (ms >= 1'000) return number_text(ms / 1'000, 1) + " s";
   return number_text(ms, ms < 10 ? 2 : 0) + " ms";
 }
 

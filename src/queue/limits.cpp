@@ -43,9 +43,9 @@ std::unexpected<Error> wrong(std::string message) {
 }
 
 std::unexpected<Error> too_large(std::string_view field, std::size_t size, std::size_t bound) {
-  return fulmar::fail(Errc::payload_too_large, std::string(field) + " has " + std::to_string(size) +
-                                                   " bytes; at most " + std::to_string(bound) +
-                                                   " are allowed: store it elsewhere and hand in where");
+  return fulmar::fail(Errc::payload_too_large,
+                      std::string(field) + " has " + std::to_string(size) + " bytes; at most " +
+                          std::to_string(bound) + " are allowed: store it elsewhere and hand in its address");
 }
 
 // The first characters of a value, for a message.

@@ -236,7 +236,7 @@ Result<std::unique_ptr<Repository>> open_yaml_repository(std::string_view url,
   return repository;
 }
 
-Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds lock_timeout) {
+Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds lock_timeout, bool dry_run) {
   const auto path = path_of(url);
   if (!path) return std::unexpected(path.error());
   const auto file = YamlFile::at(*path);
@@ -266,6 +266,9 @@ Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds l
     return fail(Errc::damaged,
                 repair.damage + "; and the backup too, " + sound.error().message + ": correct one by hand");
 
+  repair.items = sound->table().items.size();
+  if (dry_run) return repair;
+
   if (content->version.exists) {  // by one more name, so that it is at no moment without one
     for (int number = 1;; ++number) {
       repair.set_aside = file->path().string() + ".damaged-" + std::to_string(number);
@@ -278,7 +281,6 @@ Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds l
   FileVersion after;
   auto replaced = file->restore(*lock, kept->text, after);
   if (!replaced) return std::unexpected(std::move(replaced.error()));
-  repair.items = sound->table().items.size();
   return repair;
 }
 

@@ -650,6 +650,27 @@ TEST_F(YamlStore, a_full_disk_is_an_error_and_loses_nothing) {
   EXPECT_THAT(ids(*open_yaml_repository("yaml:" + path.string(), {}).value()), ElementsAre("a", "large"));
 }
 
+TEST_F(YamlStore, a_disk_that_somebody_else_fills_and_empties_stops_it_only_meanwhile) {
+  const Mounted disk(directory_ / "disk");
+  if (!disk.is_there()) GTEST_SKIP() << "no right to mount a file system";
+  const auto path = directory_ / "disk/jobs.yaml";
+  const auto store = open_yaml_repository("yaml:" + path.string(), {}).value();
+  ASSERT_TRUE(submit(*store, "a"));
+  const auto ballast = directory_ / "disk/ballast";
+  std::ofstream(ballast) << std::string(200'000, 'b');
+  const auto before = slurp(path);
+  const auto refused = submit(*store, "b");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::io_error);
+  EXPECT_THAT(refused.error().message, HasSubstr("No space left on device; nothing was changed: make room"));
+  EXPECT_EQ(slurp(path), before);
+  std::filesystem::remove(ballast);
+  EXPECT_TRUE(submit(*store, "c"));
+  EXPECT_THAT(ids(*store), ElementsAre("a", "c"));
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "disk"))
+    EXPECT_FALSE(entry.path().string().ends_with(".tmp")) << entry.path() << " was left over";
+}
+
 TEST_F(YamlStore, a_read_only_directory_is_an_error_that_says_so_and_can_be_read) {
   Mounted disk(directory_ / "disk");
   if (!disk.is_there()) GTEST_SKIP() << "no right to mount a file system";
