@@ -3,8 +3,8 @@
 #include <SQLiteCpp/Exception.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
-#include <vector>
 
 namespace fulmar::queue {
 namespace {
@@ -143,7 +143,7 @@ int SqliteConnection::write_wal_again() {
   sqlite3_int64 size = 0;
   if (!file) return SQLITE_OK;
   if (const int code = file->pMethods->xFileSize(file, &size); code != SQLITE_OK) return code;
-  std::vector<char> piece(std::size_t{1} << 20);
+  std::array<char, 65'536> piece{};  // SQLite writes less than 128 KiB at a time
   for (sqlite3_int64 at = 0; at < size;) {
     const auto length = static_cast<int>(std::min<sqlite3_int64>(size - at, std::ssize(piece)));
     if (const int code = file->pMethods->xRead(file, piece.data(), length, at); code != SQLITE_OK)
