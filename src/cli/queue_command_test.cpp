@@ -390,8 +390,89 @@ TEST_F(QueueCommandTest, a_store_of_a_newer_version_is_left_alone) {
     SQLite::Database database((directory_ / "queue.db").string(), SQLite::OPEN_READWRITE);
     database.exec("PRAGMA user_version = 999");
   }
-  expect_error({"add", "{}"}, 18, AllOf(HasSubstr("queue.db"), HasSubstr("newer"), HasSubstr("999")));
-  expect_error({"next"}, 18, HasSubstr("newer"));
+  const std::string out = directory_ / "out.yaml";
+  for (const Words& words :
+       {Words{"add", "{}"}, Words{"next"}, Words{"list"}, Words{"stats"}, Words{"show", "A"},
+        Words{"export", "--output", out}, Words{"purge"}, Words{"repair"}}) {
+    expect_error(
+        words, 18,
+        HasSubstr("queue.db: this queue was written by a newer Fulmar (schema 999, known here is 1); nothing "
+                  "was changed: update this program"));
+  }
+  EXPECT_FALSE(fs::exists(out));
+  use("yaml:" + file("newer.yaml", "fulmar_schema: 2\nname: a\nitems: []\n").string());
+  for (const Words& words : {Words{"add", "{}"}, Words{"list"}, Words{"repair"}})
+    expect_error(words, 18,
+                 HasSubstr("newer.yaml:1:1: this was written by a newer Fulmar (schema 2, known here is 1)"));
+}
+
+TEST_F(QueueCommandTest, a_damaged_store_is_told_and_repaired) {
+  submit(500);
+  {
+    std::fstream database(directory_ / "queue.db", std::ios::in | std::ios::out | std::ios::binary);
+    for (int page = 40; page < 140; page += 20) {
+      database.seekp(page * 1'024);
+      database << std::string(1'024, '\xee');
+    }
+  }
+  const auto before = content_of(directory_ / "queue.db");
+  expect_error({"export", "--output", directory_ / "out.yaml"}, 65,
+               AllOf(HasSubstr("the database is damaged"), HasSubstr("'fulmar queue repair sqlite:")));
+  const auto tried = run({"repair", "--dry-run"});
+  EXPECT_EQ(tried.code, 65);
+  EXPECT_THAT(tried.err, HasSubstr("nothing was changed: without --dry-run it is set aside"));
+  EXPECT_EQ(content_of(directory_ / "queue.db"), before);
+
+  const auto repaired = run({"repair"});
+  EXPECT_EQ(repaired.code, 0) << repaired.err;
+  EXPECT_THAT(repaired.err, AllOf(HasSubstr("was damaged; it is now"), HasSubstr("items were carried over")));
+  EXPECT_THAT(repaired.out, HasSubstr(", all readable"));
+  EXPECT_GT(count("pending"), 250);
+  EXPECT_EQ(run({"repair"}).err, "");
+}
+
+TEST_F(QueueCommandTest, a_trial_of_repair_tells_what_it_would_do) {
+  use("yaml:" + (directory_ / "jobs.yaml").string());
+  ok({"add", "{}", "--id", "A"});
+  ok({"add", "{}", "--id", "B"});
+  const auto path = file("jobs.yaml", "items: [\n");
+  EXPECT_THAT(ok({"repair", "--dry-run"}),
+              EndsWith("dry run, nothing changed: the backup has 1 item and would take its place"));
+  EXPECT_EQ(content_of(path), "items: [\n");
+}
+
+TEST_F(QueueCommandTest, a_disk_that_cannot_sync_is_told) {
+  ok({"add", "{}"});
+  if (test::run({.argv = {"sh", "-c", "strace -o /dev/null true"}, .output = {}}, patience) != 0)
+    GTEST_SKIP() << "strace may not trace here";
+  // The first two are those of opening.
+  const auto failing = [&](const std::string& when) {
+    Words words{"strace",
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=fdatasync,fsync",
+                "-e",
+                "inject=fdatasync,fsync:error=EIO:when=" + when};
+    const auto command = argv_of({"add", "{}"});
+    words.insert(words.end(), command.begin(), command.end());
+    return Running(directory_, "strace" + std::to_string(++runs_), words).finish();
+  };
+  int told = 0;
+  for (const std::string when : {"1+", "1", "2", "3"}) {
+    const auto ran = failing(when);
+    if (ran.code == 0) continue;
+    ++told;
+    EXPECT_EQ(ran.code, 17) << ran.err;
+    EXPECT_THAT(ran.err, ContainsRegex("the disk (could not sync|still fails)|disk I/O error"));
+    EXPECT_EQ(ran.out, "");
+  }
+  EXPECT_GT(told, 0);
+  const auto before = count("pending");
+  ok({"add", "{}"});
+  EXPECT_EQ(count("pending"), before + 1);
 }
 
 // --- work -------------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ Result<std::filesystem::path> path_of(std::string_view url) {
 }
 
 Error damaged(const Error& error, const YamlFile& file) {
+  if (error.code == Errc::incompatible) return error;
   return {Errc::damaged,
           error.message + " (correct the file, or put its backup in its place: fulmar queue repair yaml:" +
               file.path().string() + ")",
@@ -246,6 +247,7 @@ Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds l
   const auto content = file->read();
   if (!content) return std::unexpected(content.error());
   const auto document = YamlDocument::parse(*content, file->path().string());
+  if (!document && document.error().code == Errc::incompatible) return std::unexpected(document.error());
   YamlRepair repair;
   repair.was_sound = document && content->version.exists;
   if (repair.was_sound) {

@@ -276,6 +276,30 @@ TEST_F(YamlStore, a_file_that_does_not_parse_is_never_overwritten) {
   EXPECT_EQ(slurp(path_), broken);
 }
 
+TEST_F(YamlStore, a_file_of_a_newer_version_is_refused_and_left_alone) {
+  {
+    const auto store = open();
+    ASSERT_TRUE(submit(*store, "a"));
+    ASSERT_TRUE(submit(*store, "b"));  // there is a backup
+  }
+  const auto text = "fulmar_schema: 7\n" + slurp(path_) + "- what: nobody knows\n";
+  overwrite(path_, text);
+  for (const bool read_only : {false, true}) {
+    RepositoryOptions options;
+    options.read_only = read_only;
+    const auto opened = open_yaml_repository(url(), options);
+    ASSERT_FALSE(opened);
+    EXPECT_EQ(opened.error().code, Errc::incompatible);
+    EXPECT_THAT(opened.error().message,
+                HasSubstr("(schema 7, known here is 1); nothing was changed: update"));
+    EXPECT_THAT(opened.error().message, Not(HasSubstr("repair")));
+  }
+  EXPECT_EQ(repair_yaml(url(), patience).error().code, Errc::incompatible);
+  EXPECT_EQ(slurp(path_), text);
+  overwrite(path_, slurp(path_.string() + ".bak") + "fulmar_schema: 1\n");
+  EXPECT_THAT(ids(*open()), ElementsAre("a"));
+}
+
 TEST_F(YamlStore, repair_restores_the_backup_and_sets_the_damaged_file_aside) {
   {
     const auto store = open();
