@@ -208,6 +208,15 @@ TEST_F(QueueCommandTest, lines_become_items_and_bad_ones_are_named) {
   EXPECT_EQ(show("C").at("payload").at("n"), 3);
 }
 
+TEST_F(QueueCommandTest, a_line_that_is_too_long_for_any_item_is_left_out) {
+  const auto ran = run({"add", "--payload-lines", "--file",
+                        file("lines", "{}\n{\"x\":\"" + std::string(3 << 20, 'x') + "\"}\n{\"n\":3}\nno\n")});
+  EXPECT_EQ(ran.code, 65);
+  EXPECT_THAT(ran.out, StartsWith("2 items added, 2 bad lines left out; "));
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("line 2: "), HasSubstr("line 4: ")));
+  EXPECT_EQ(count("pending"), 2);
+}
+
 TEST_F(QueueCommandTest, a_line_is_an_item_as_soon_as_it_is_there) {
   ok({"add", "{}"});  // so that there is a store
   Fifo fifo(directory_ / "fifo");
@@ -410,7 +419,7 @@ TEST_F(QueueCommandTest, a_damaged_store_is_told_and_repaired) {
   submit(500);
   {
     std::fstream database(directory_ / "queue.db", std::ios::in | std::ios::out | std::ios::binary);
-    for (int page = 40; page < 140; page += 20) {
+    for (std::streamoff page = 40; page < 140; page += 20) {
       database.seekp(page * 1'024);
       database << std::string(1'024, '\xee');
     }

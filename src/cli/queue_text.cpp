@@ -56,7 +56,8 @@ std::string note_of(const Item& item, Time now) {
         return relative(*item.scheduled_at, now) +
                (item.error_message.empty() ? "" : ", after: " + item.error_message);
       return item.error_message;
-    case Status::processing: return item.lease_owner;
+    case Status::processing:
+      return item.lease_owner + (item.lease_until && *item.lease_until <= now ? ": its lease is over" : "");
     case Status::failed: return item.error_message;
     case Status::completed:
     case Status::cancelled: return item.completed_at ? relative(*item.completed_at, now) : "";

@@ -98,13 +98,15 @@ std::string damage_of(SqliteConnection& connection) {
     found = failure.message;
   }
   std::ranges::replace(found, '\n', ' ');
+  constexpr std::string_view head = "*** in database main *** ";
+  if (found.starts_with(head)) found.erase(0, head.size());
   return found == "ok" ? std::string() : found;
 }
 
 Result<std::string> find_damage(const fs::path& path) {
-  std::error_code error;
-  if (!fs::exists(path, error))
-    return fail(Errc::not_found, path.string() + ": there is no such queue file; correct the path");
+  RepositoryOptions looking;
+  looking.read_only = true;
+  if (auto ok = check_place(path, looking); !ok) return std::unexpected(ok.error());
   try {
     SqliteConnection connection(path, SqliteConnection::Mode::read_only);
     return damage_of(connection);
