@@ -158,8 +158,8 @@ int SqliteConnection::write_wal_again() {
 int SqliteConnection::checkpoint_when_due() {
   if (*wal_pages_ < wal_pages_max) return SQLITE_OK;
   const int code = sqlite3_wal_checkpoint_v2(handle(), "main", SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
-  return code == SQLITE_BUSY || code == SQLITE_LOCKED ? SQLITE_OK
-                                                      : code;  // who is in the way now is not the next time
+  // A reader may be in the way, or the disk full: the WAL has it all, and the next COMMIT tries again.
+  return (code & 0xff) == SQLITE_IOERR ? code : SQLITE_OK;
 }
 
 void SqliteConnection::roll_back() {

@@ -98,7 +98,7 @@ class SqliteConnection {
   // After a sync that failed, with the writer's lock: what the kernel could not write it counts as written, and only what is
   // written once more gets another chance. The result code of SQLite.
   int write_wal_again();
-  // With the writer's lock, after a COMMIT. The result code of SQLite: an error is one of the medium.
+  // With the writer's lock, after a COMMIT. The result code of SQLite: an error is one of the medium, not of its room.
   int checkpoint_when_due();
   // Another number when another connection has changed the database since the last call. Within a transaction.
   unsigned data_version();

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "fulmar/queue.hpp"
+#include "tests/queue/integrity.hpp"
 #include "tests/queue/ledger.hpp"
 #include "tests/support/process.hpp"
 #include "tests/support/sanitizer.hpp"
@@ -79,22 +80,7 @@ class SqliteFaults : public testing::Test {
     EXPECT_EQ(lost, 0u);
     EXPECT_EQ(undone, 0u);
     EXPECT_EQ(doubled, 0u);
-    EXPECT_EQ(check(), "ok");
-  }
-  std::string check() {
-    sqlite3* database = nullptr;
-    std::string answer = "cannot open";
-    if (sqlite3_open(path_.c_str(), &database) == SQLITE_OK) {
-      sqlite3_exec(
-          database, "PRAGMA integrity_check",
-          [](void* text, int, char** values, char**) {
-            *static_cast<std::string*>(text) = values[0];
-            return 0;
-          },
-          &answer, nullptr);
-    }
-    sqlite3_close(database);
-    return answer;
+    EXPECT_EQ(integrity_of(path_), "ok");
   }
   void execute(const std::string& sql) {
     sqlite3* database = nullptr;
@@ -313,7 +299,7 @@ TEST_F(SqliteFaults, a_database_of_another_program_is_refused_and_left_alone) {
   const auto opened = Queue::open(url_);
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, Errc::incompatible);
-  EXPECT_EQ(check(), "ok");
+  EXPECT_EQ(integrity_of(path_), "ok");
 }
 
 TEST_F(SqliteFaults, a_file_that_never_was_a_queue_is_refused_and_left_alone) {
@@ -377,7 +363,7 @@ TEST_F(SqliteFaults, what_is_readable_of_a_damaged_database_is_carried_over) {
   std::printf("%s\n", said.c_str());
   EXPECT_GT(kept, count / 2);
   EXPECT_LE(kept, count);
-  EXPECT_EQ(check(), "ok");
+  EXPECT_EQ(integrity_of(path_), "ok");
 }
 
 TEST_F(SqliteFaults, what_lies_behind_and_between_damaged_pages_is_carried_over_too) {
@@ -471,6 +457,41 @@ TEST_F(SqliteFaults, a_full_disk_is_an_error_that_loses_nothing) {
   auto again = *Queue::open(url);
   EXPECT_EQ(again.stats()->counts.pending, ids.size());
   for (const auto& id : ids) EXPECT_TRUE(again.get(id)) << id;
+}
+
+TEST_F(SqliteFaults, a_checkpoint_that_has_no_room_loses_nothing_and_is_made_later) {
+  const SmallDisk disk("90m");
+  if (!disk.mounted()) GTEST_SKIP() << "no right to mount a file system";
+  const auto url = "sqlite:" + (disk / "queue.db").string();
+  const auto wal_bytes = [&] { return std::filesystem::file_size(disk / "queue.db-wal"); };
+  constexpr std::size_t due = 32 << 20;
+  NewItem large;
+  large.payload = "{\"d\":\"" + std::string(900'000, 'x') + "\"}";
+  QueueOptions unsynced;
+  unsynced.durability = Durability::none;
+  auto filler = *Queue::open(url, unsynced);
+  while (wal_bytes() + 2 * large.payload.size() < due) ASSERT_TRUE(filler.submit(large));
+  const auto room = std::filesystem::space(disk / "queue.db").available;
+  ASSERT_GT(room, 8u << 20);
+  std::ofstream(disk / "ballast") << std::string(room - (8 << 20), 'b');
+
+  auto queue = *Queue::open(url);
+  std::vector<ItemId> ids;
+  Result<ItemId> id;
+  while ((id = queue.submit("t", "{\"d\":\"" + std::string(50'000, 'x') + "\"}"))) {
+    ids.push_back(*id);
+    ASSERT_LT(ids.size(), 1'000u);
+  }
+  EXPECT_THAT(id.error().message, HasSubstr("the disk is full; nothing of this was stored"));
+  EXPECT_GE(wal_bytes(), due) << "no checkpoint was tried";
+  EXPECT_LT(std::filesystem::file_size(disk / "queue.db"), due) << "it had room";
+  EXPECT_EQ(queue.stats()->by_type.at("t").pending, ids.size());
+  ASSERT_TRUE(std::filesystem::remove(disk / "ballast"));
+  id = queue.submit("t", "{}");
+  ASSERT_TRUE(id) << id.error().message;
+  EXPECT_GE(std::filesystem::file_size(disk / "queue.db"), due - (2 << 20))
+      << "the checkpoint came with the next one";
+  for (const auto& one : ids) EXPECT_TRUE(queue.get(one)) << one;
 }
 
 TEST_F(SqliteFaults, a_queue_that_has_no_room_to_begin_is_an_error_and_begins_later) {

@@ -3,7 +3,6 @@
 // FULMAR_QUEUE_CUTS: how many power cuts there are (60); FULMAR_SEED: one run again.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sqlite3.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -13,6 +12,7 @@
 #include <thread>
 
 #include "fulmar/queue.hpp"
+#include "tests/queue/integrity.hpp"
 #include "tests/queue/simulated_disk.hpp"
 #include "tests/support/temp_dir.hpp"
 
@@ -106,26 +106,11 @@ class SqlitePower : public testing::Test {
       {
         const Queue closed = std::move(*queue);
       }
-      found.damaged += check(folder / "queue.db") != "ok";
+      found.damaged += integrity_of(folder / "queue.db") != "ok";
     }
     std::printf("%zu power cuts in %zu writes and syncs; %zu items submitted, %zu completed\n", cuts_.size(),
                 events_.load(), acknowledged_.submitted.size(), acknowledged_.completed.size());
     return found;
-  }
-  static std::string check(const fs::path& path) {
-    sqlite3* database = nullptr;
-    std::string answer = "cannot open";
-    if (sqlite3_open(path.c_str(), &database) == SQLITE_OK) {
-      sqlite3_exec(
-          database, "PRAGMA integrity_check",
-          [](void* text, int, char** values, char**) {
-            *static_cast<std::string*>(text) = values[0];
-            return 0;
-          },
-          &answer, nullptr);
-    }
-    sqlite3_close(database);
-    return answer;
   }
 
   const std::uint32_t seed_ = number_of("FULMAR_SEED", std::random_device{}());
