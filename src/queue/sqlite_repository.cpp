@@ -224,8 +224,10 @@ Result<void> SqliteRepository::open_anew() {
   } catch (const SqliteFailure& failure) {
     return std::unexpected(to_error(failure, path_));
   }
-  const std::lock_guard lock(sync_mutex_);
-  failed_ = false;
+  {
+    const std::lock_guard lock(sync_mutex_);
+    failed_ = false;
+  }
   log(LogLevel::warning, path_.string() + ": syncing works again");
   return {};
 }
