@@ -21,6 +21,7 @@
 #include <string_view>
 
 #include "fulmar/client_config.hpp"
+#include "fulmar/log.hpp"
 #include "fulmar/message.hpp"
 #include "fulmar/metrics.hpp"
 #include "fulmar/result.hpp"
@@ -45,7 +46,6 @@ struct StateChange {
   std::chrono::milliseconds retry_in{0};    // reconnecting: the delay before the next attempt
 };
 
-enum class LogLevel : std::uint8_t { debug, info, warning, error };
 // Called on the I/O or the dispatch thread, one call at a time; it must not block. Payloads and passwords are never logged.
 using LogSink = std::function<void(LogLevel, std::string_view component, std::string_view text)>;
 

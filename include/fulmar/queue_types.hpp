@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fulmar/log.hpp"
 #include "fulmar/result.hpp"
 
 namespace fulmar::queue {
@@ -249,7 +250,6 @@ struct ImportReport {
 
 // --- rare events ------------------------------------------------------------------------------------------------------
 
-enum class LogLevel : std::uint8_t { info, warning, error };
 using LogSink = std::function<void(LogLevel, std::string_view text)>;
 
 }  // namespace fulmar::queue

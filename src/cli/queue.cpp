@@ -177,8 +177,11 @@ int settings(const QueueCommandOptions& options) {
     for (const auto& [name, value] : settings_text(*settings)) object[name] = value;
     sheet.line(boost::json::serialize(object));
   } else {
-    for (const auto& [name, value] : settings_text(*settings))
-      sheet.line(name + std::string(20 - std::min<std::size_t>(name.size(), 19), ' ') + value);
+    for (const auto& [name, value] : settings_text(*settings)) {
+      std::string line = name;
+      line.append(20 - std::min<std::size_t>(name.size(), 19), ' ').append(value);
+      sheet.line(line);
+    }
   }
   return sheet.end(exit_success);
 }

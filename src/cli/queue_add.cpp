@@ -93,7 +93,7 @@ Result<std::string> payload_from(const std::string& path) {
     if (payload.size() > Limits::payload_bytes)
       return fail(Errc::payload_too_large, "the payload in " + input.name() + " has more than " +
                                                std::to_string(Limits::payload_bytes) +
-                                               " bytes: store it elsewhere and hand in where");
+                                               " bytes: store it elsewhere and hand in its address");
   }
   while (!payload.empty() && (payload.back() == '\n' || payload.back() == '\r')) payload.pop_back();
   if (payload.empty())
@@ -251,21 +251,29 @@ Result<void> LineAdder::hand_in_singly() {
 
 int LineAdder::run(Input& input) {
   LineSplitter splitter;
+  bool too_long = false;  // the line at hand, which is left out
   Result<void> done;
   for (bool more = true; more && done;) {
     std::string text;
     const auto got = input.read_some(text);
     if (!got) return end(std::unexpected(got.error()));
     more = *got;
-    splitter.feed(text, [&](std::string_view line) {
+    std::string_view piece = text;
+    if (too_long) {  // its rest
+      const auto end_of_line = piece.find('\n');
+      too_long = end_of_line == std::string_view::npos;
+      piece.remove_prefix(too_long ? piece.size() : end_of_line + 1);
+    }
+    splitter.feed(piece, [&](std::string_view line) {
       if (!done) return;
       take(line);
       if (batch_.size() >= batch_items || bytes_ >= batch_bytes) done = hand_in();
     });
-    if (splitter.rest().size() > line_bytes_max)
-      return end(fail(Errc::payload_too_large, "line " + std::to_string(lines_ + 1) + " of " + input.name() +
-                                                   " has more than " + std::to_string(line_bytes_max) +
-                                                   " bytes: no item is that large"));
+    if (splitter.rest().size() > line_bytes_max) {
+      bad_line(++lines_, "has more than " + std::to_string(line_bytes_max) + " bytes: no item is that large");
+      splitter = {};
+      too_long = true;
+    }
     if (!more && !splitter.rest().empty()) take(splitter.rest());
     if (done && (!more || !input.has_more_at_once())) done = hand_in();
     show_progress(input);
@@ -279,10 +287,11 @@ int LineAdder::end(const Result<void>& done) {
     return sheet_.end(exit_success);  // nobody reads the ids any more
   if (bad_ > told_max) report_.warning(std::to_string(bad_ - told_max) + " more lines were no items");
   if (!options_.ids && !options_.quiet) {
+    const auto seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
     sheet_.line(count_of(added_, "item", "items") + " added" +
                 (there_already_ ? ", " + std::to_string(there_already_) + " there already" : "") +
                 (bad_ ? ", " + count_of(bad_, "bad line", "bad lines") + " left out" : "") + "; " +
-                number_text(std::chrono::duration<double>(Clock::now() - begin_).count(), 1) + " s");
+                number_text(seconds, seconds < 1 ? 2 : 1) + " s");
   }
   const int code = sheet_.end(bad_ ? exit_bad_lines : exit_success);
   return done ? code : failed(done.error());

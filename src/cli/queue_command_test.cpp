@@ -208,6 +208,15 @@ TEST_F(QueueCommandTest, lines_become_items_and_bad_ones_are_named) {
   EXPECT_EQ(show("C").at("payload").at("n"), 3);
 }
 
+TEST_F(QueueCommandTest, a_line_that_is_too_long_for_any_item_is_left_out) {
+  const auto ran = run({"add", "--payload-lines", "--file",
+                        file("lines", "{}\n{\"x\":\"" + std::string(3 << 20, 'x') + "\"}\n{\"n\":3}\nno\n")});
+  EXPECT_EQ(ran.code, 65);
+  EXPECT_THAT(ran.out, StartsWith("2 items added, 2 bad lines left out; "));
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("line 2: "), HasSubstr("line 4: ")));
+  EXPECT_EQ(count("pending"), 2);
+}
+
 TEST_F(QueueCommandTest, a_line_is_an_item_as_soon_as_it_is_there) {
   ok({"add", "{}"});  // so that there is a store
   Fifo fifo(directory_ / "fifo");
@@ -270,7 +279,8 @@ TEST_F(QueueCommandTest, what_is_exported_edited_and_imported_is_as_it_was) {
   const auto b = ok({"add", R"({"n":2})", "--depends-on", a});
   const auto path = (directory_ / "out.yaml").string();
   EXPECT_EQ(ok({"export", "--output", path}), "2 items written to " + path);
-  expect_error({"import", path}, 15, AllOf(HasSubstr(a), HasSubstr("--on-conflict skip or replace")));
+  expect_error({"import", path}, 15,
+               AllOf(HasSubstr(a), HasSubstr("--on-conflict replace takes the file's, skip keeps")));
   EXPECT_EQ(ok({"import", path, "--on-conflict", "skip"}),
             "2 items read from " + path + ": 0 added, 2 skipped: they were there already");
 
@@ -389,8 +399,89 @@ TEST_F(QueueCommandTest, a_store_of_a_newer_version_is_left_alone) {
     SQLite::Database database((directory_ / "queue.db").string(), SQLite::OPEN_READWRITE);
     database.exec("PRAGMA user_version = 999");
   }
-  expect_error({"add", "{}"}, 18, AllOf(HasSubstr("queue.db"), HasSubstr("newer"), HasSubstr("999")));
-  expect_error({"next"}, 18, HasSubstr("newer"));
+  const std::string out = directory_ / "out.yaml";
+  for (const Words& words :
+       {Words{"add", "{}"}, Words{"next"}, Words{"list"}, Words{"stats"}, Words{"show", "A"},
+        Words{"export", "--output", out}, Words{"purge"}, Words{"repair"}}) {
+    expect_error(
+        words, 18,
+        HasSubstr("queue.db: this queue was written by a newer Fulmar (schema 999, known here is 1); nothing "
+                  "was changed: update this program"));
+  }
+  EXPECT_FALSE(fs::exists(out));
+  use("yaml:" + file("newer.yaml", "fulmar_schema: 2\nname: a\nitems: []\n").string());
+  for (const Words& words : {Words{"add", "{}"}, Words{"list"}, Words{"repair"}})
+    expect_error(words, 18,
+                 HasSubstr("newer.yaml:1:1: this was written by a newer Fulmar (schema 2, known here is 1)"));
+}
+
+TEST_F(QueueCommandTest, a_damaged_store_is_told_and_repaired) {
+  submit(500);
+  {
+    std::fstream database(directory_ / "queue.db", std::ios::in | std::ios::out | std::ios::binary);
+    for (std::streamoff page = 40; page < 140; page += 20) {
+      database.seekp(page * 1'024);
+      database << std::string(1'024, '\xee');
+    }
+  }
+  const auto before = content_of(directory_ / "queue.db");
+  expect_error({"export", "--output", directory_ / "out.yaml"}, 65,
+               AllOf(HasSubstr("the database is damaged"), HasSubstr("'fulmar queue repair sqlite:")));
+  const auto tried = run({"repair", "--dry-run"});
+  EXPECT_EQ(tried.code, 65);
+  EXPECT_THAT(tried.err, HasSubstr("nothing was changed: without --dry-run it is set aside"));
+  EXPECT_EQ(content_of(directory_ / "queue.db"), before);
+
+  const auto repaired = run({"repair"});
+  EXPECT_EQ(repaired.code, 0) << repaired.err;
+  EXPECT_THAT(repaired.err, AllOf(HasSubstr("was damaged; it is now"), HasSubstr("items were carried over")));
+  EXPECT_THAT(repaired.out, HasSubstr(", all readable"));
+  EXPECT_GT(count("pending"), 250);
+  EXPECT_EQ(run({"repair"}).err, "");
+}
+
+TEST_F(QueueCommandTest, a_trial_of_repair_tells_what_it_would_do) {
+  use("yaml:" + (directory_ / "jobs.yaml").string());
+  ok({"add", "{}", "--id", "A"});
+  ok({"add", "{}", "--id", "B"});
+  const auto path = file("jobs.yaml", "items: [\n");
+  EXPECT_THAT(ok({"repair", "--dry-run"}),
+              EndsWith("dry run, nothing changed: the backup has 1 item and would take its place"));
+  EXPECT_EQ(content_of(path), "items: [\n");
+}
+
+TEST_F(QueueCommandTest, a_disk_that_cannot_sync_is_told) {
+  ok({"add", "{}"});
+  if (test::run({.argv = {"sh", "-c", "strace -o /dev/null true"}, .output = {}}, patience) != 0)
+    GTEST_SKIP() << "strace may not trace here";
+  // The first two are those of opening.
+  const auto failing = [&](const std::string& when) {
+    Words words{"strace",
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=fdatasync,fsync",
+                "-e",
+                "inject=fdatasync,fsync:error=EIO:when=" + when};
+    const auto command = argv_of({"add", "{}"});
+    words.insert(words.end(), command.begin(), command.end());
+    return Running(directory_, "strace" + std::to_string(++runs_), words).finish();
+  };
+  int told = 0;
+  for (const std::string when : {"1+", "1", "2", "3"}) {
+    const auto ran = failing(when);
+    if (ran.code == 0) continue;
+    ++told;
+    EXPECT_EQ(ran.code, 17) << ran.err;
+    EXPECT_THAT(ran.err, ContainsRegex("the disk (could not sync|still fails)|disk I/O error"));
+    EXPECT_EQ(ran.out, "");
+  }
+  EXPECT_GT(told, 0);
+  const auto before = count("pending");
+  ok({"add", "{}"});
+  EXPECT_EQ(count("pending"), before + 1);
 }
 
 // --- work -------------------------------------------------------------------------------------------------------------

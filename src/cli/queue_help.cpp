@@ -19,7 +19,7 @@ One store holds many queues: --name; the first is called "default".
 )";
 
 constexpr std::string_view exit_text = R"(
-Exit codes: 0 success; 1 a mistake on the command line, or unreadable input; 10 next: nothing to claim;
+Exit codes: 0 success; 1 a mistake on the command line; 10 next: nothing to claim;
 11 no such item or store; 12 the item's state does not allow it; 13 the lease is lost; 14 the queue is full;
 15 there already; 16 no item: not JSON, too large, a cycle; 17 the store cannot be read or written, or did not
 answer in time; 18 the store was made by a newer version; 65 the store is damaged, or lines of the input are no items.
@@ -127,7 +127,7 @@ stays as a dead letter. LEASE is what next printed as "lease".
      "Items are still handed in, and what is claimed is finished. It holds for all workers, and after a "
      "restart.\n",
      "  fulmar queue pause\n"},
-    {resume, "Ends pause.\n", "  fulmar queue resume\n"},
+    {resume, "Ends a pause: items are claimed again.\n", "  fulmar queue resume\n"},
     {settings,
      R"(They are kept in the store, so that every program works by the same:
   max_size             live items at most, then the queue is full; none

@@ -37,7 +37,7 @@ constexpr auto command_rows = std::to_array<QueueCommandRow>({
     {remove, "remove", "ID...", "delete items", 1, any_number},
     {purge, "purge", "", "delete finished items", 0, 0},
     {pause, "pause", "", "nothing is claimed any more", 0, 0},
-    {resume, "resume", "", "until here", 0, 0},
+    {resume, "resume", "", "items are claimed again", 0, 0},
     {settings, "settings", "[NAME=VALUE...]", "see and change how the queue works", 0, any_number},
     {queues, "queues", "", "the queues of the store", 0, 0},
     {export_items, "export", "", "write items to a file: YAML or JSON lines", 0, 0},
@@ -183,7 +183,7 @@ constexpr auto option_rows = std::to_array<QueueOptionRow>({
        const auto number = number_of<int>(v);
        if (!number || *number < 1 || *number > queue::Limits::attempts)
          return "invalid number " + in_quotes(v) + " for --max-retries: expected 1 to 1000000";
-       return o.item.max_retries = *number, "";
+       return o.item.max_retries = number, "";
      }},
     {"--unique-key", "KEY", "when a live item has this key no second one is made; prints its id", of(add),
      [](Options& o, std::string_view v, Time) -> std::string { return o.item.unique_key = v, ""; }},

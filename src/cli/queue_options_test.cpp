@@ -135,7 +135,7 @@ TEST(QueueOptions, what_settings_print_they_also_take) {
   for (const auto& [name, value] : settings_text(settings)) {
     auto text = value;
     if (text != "for ever") std::erase(text, ' ');
-    EXPECT_EQ(change_setting(copy, name + "=" + text), "");
+    EXPECT_EQ(change_setting(copy, std::string(name).append("=").append(text)), "");
   }
   EXPECT_EQ(copy, settings);
 }

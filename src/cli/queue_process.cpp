@@ -225,7 +225,7 @@ Result<std::string> find_program(const std::string& name) {
   std::string_view folders = variable ? variable : "/usr/local/bin:/usr/bin:/bin";
   while (!name.empty() && !folders.empty()) {
     const auto colon = std::min(folders.find(':'), folders.size());
-    const std::string path = (colon == 0 ? "." : std::string(folders.substr(0, colon))) + "/" + name;
+    std::string path = (colon == 0 ? "." : std::string(folders.substr(0, colon))) + "/" + name;
     if (runnable(path)) return path;
     folders.remove_prefix(std::min(colon + 1, folders.size()));
   }

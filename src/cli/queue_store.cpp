@@ -24,8 +24,8 @@ Result<Queue> open_queue(const QueueCommandOptions& options, QueueUse use, const
                            .lock_timeout = options.lock_timeout,
                            .set_damaged_aside = true,
                            .allow_network_file_system = false,
-                           .log = [report](queue::LogLevel level, std::string_view text) {
-                             level == queue::LogLevel::info ? report.plain(text) : report.warning(text);
+                           .log = [report](LogLevel level, std::string_view text) {
+                             level == LogLevel::info ? report.plain(text) : report.warning(text);
                            }});
 }
 

@@ -22,6 +22,8 @@ using queue::Time;
 
 std::string in_ms(queue::Duration duration) {
   const auto ms = std::chrono::duration<double, std::milli>(duration).count();
+  if (ms >= 100'000) return age_text(std::chrono::duration_cast<std::chrono::milliseconds>(duration));
+  if (ms >= 1'000) return number_text(ms / 1'000, 1) + " s";
   return number_text(ms, ms < 10 ? 2 : 0) + " ms";
 }
 
@@ -54,7 +56,8 @@ std::string note_of(const Item& item, Time now) {
         return relative(*item.scheduled_at, now) +
                (item.error_message.empty() ? "" : ", after: " + item.error_message);
       return item.error_message;
-    case Status::processing: return item.lease_owner;
+    case Status::processing:
+      return item.lease_owner + (item.lease_until && *item.lease_until <= now ? ": its lease is over" : "");
     case Status::failed: return item.error_message;
     case Status::completed:
     case Status::cancelled: return item.completed_at ? relative(*item.completed_at, now) : "";

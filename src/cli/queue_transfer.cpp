@@ -14,6 +14,8 @@
 #include "cli/sheet.hpp"
 #include "queue/item_files.hpp"
 #include "queue/model.hpp"
+#include "queue/sqlite_files.hpp"
+#include "queue/sqlite_salvage.hpp"
 #include "queue/yaml_repository.hpp"
 
 namespace fulmar::cli {
@@ -277,7 +279,8 @@ int queue_import(const QueueCommandOptions& options) {
   if (!done && !tried) {
     auto error = done.error();
     if (error.code == Errc::already_exists)
-      error.message += "; --on-conflict skip or replace goes on, nothing was imported";
+      error.message +=
+          "; nothing was imported: --on-conflict replace takes the file's, skip keeps the queue's";
     return failed(error);
   }
   return done_with(options, (tried ? "dry run, nothing changed: " : "") + items(batch->items) +
@@ -338,20 +341,42 @@ int queue_migrate(const QueueCommandOptions& options) {
                                 text_of(copied.report));
 }
 
-int queue_repair(const QueueCommandOptions& options) {
-  if (options.url.starts_with("yaml:")) {
-    const auto repaired = queue::repair_yaml(options.url, options.lock_timeout);
-    if (!repaired) return failed(repaired.error());
-    if (repaired->was_sound)
-      return done_with(options, shown_url(options.url) + " is sound: " + items(repaired->items));
-    return done_with(
-        options,
-        (repaired->damage.empty() ? "" : repaired->damage + "\n") +
-            "restored from the backup: " + items(repaired->items) +
-            (repaired->set_aside.empty() ? "" : "; what was there is in " + repaired->set_aside.string()));
+namespace {
+
+int repair_yaml_file(const QueueCommandOptions& options) {
+  const auto repaired = queue::repair_yaml(options.url, options.lock_timeout, options.dry_run);
+  if (!repaired) return failed(repaired.error());
+  if (repaired->was_sound)
+    return done_with(options, shown_url(options.url) + " is sound: " + items(repaired->items));
+  const std::string damage = repaired->damage.empty() ? "" : repaired->damage + "\n";
+  if (options.dry_run) {
+    return done_with(options, damage + "dry run, nothing changed: the backup has " + items(repaired->items) +
+                                  " and would take its place");
   }
-  // These stores repair themselves when they are opened, and say so.
-  auto queue = open_queue(options, QueueUse::change);
+  return done_with(
+      options,
+      damage + "restored from the backup: " + items(repaired->items) +
+          (repaired->set_aside.empty() ? "" : "; what was there is in " + repaired->set_aside.string()));
+}
+
+}  // namespace
+
+int queue_repair(const QueueCommandOptions& options) {
+  if (options.url.starts_with("yaml:")) return repair_yaml_file(options);
+  if (const auto path = queue::path_of_sqlite_url(options.url)) {
+    const auto damage = queue::find_damage(*path);
+    if (!damage) return failed(damage.error());
+    if (!damage->empty()) Report(options.quiet).warning(path->string() + ": " + *damage);
+    if (!damage->empty() && options.dry_run) {
+      return failed({Errc::damaged,
+                     path->string() + ": is damaged; nothing was changed: without --dry-run it is set aside, "
+                                      "and what is readable carried over",
+                     {}});
+    }
+    // Then opening it, which is what makes it whole, looks as well.
+    if (!damage->empty()) queue::mark_damage(*path);
+  }
+  auto queue = open_queue(options, options.dry_run ? QueueUse::look : QueueUse::change);
   if (!queue) return failed(queue.error());
   std::uint64_t found = 0;
   const auto names = queue->queues();

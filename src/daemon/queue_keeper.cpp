@@ -48,8 +48,8 @@ Result<void> QueueKeeper::keep(std::optional<Queue>& queue) {
                                             .lock_timeout = lock_timeout,
                                             .set_damaged_aside = true,
                                             .allow_network_file_system = false,
-                                            .log = [this](queue::LogLevel level, std::string_view text) {
-                                              tell_(level != queue::LogLevel::info, text);
+                                            .log = [this](LogLevel level, std::string_view text) {
+                                              tell_(level != LogLevel::info, text);
                                             }});
     if (!opened) return std::unexpected(std::move(opened.error()));
     queue.emplace(std::move(*opened));

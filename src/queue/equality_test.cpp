@@ -3,6 +3,8 @@
 #include <rapidcheck.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "queue/contract.hpp"
 #include "queue/memory_repository.hpp"
 #include "queue/sqlite_repository.hpp"

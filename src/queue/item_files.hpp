@@ -11,7 +11,9 @@
 // LOW; `in_progress`, `done`; `blockedBy`, `blocked_by`, `dependencies`; `task_id`; times without an offset or as seconds
 // since 1970; items without an id or a time. Keys that nobody knows are kept. Two items of one id are an error.
 //
-// Errors: io_error and not_found (a file); invalid_item, with "NAME:LINE:COLUMN: what is wrong; what to do" (no column
+// A later version of the format says `fulmar_schema: 2`, on a line of its own; this is 1, and does not say it.
+//
+// Errors: io_error and not_found (a file); incompatible (a newer version); invalid_item, with "NAME:LINE:COLUMN: what is wrong; what to do" (no column
 // within a line of JSON that is well-formed). Bounds: those of Limits, and nesting of 64.
 //
 // Thread-safety: functions from any thread; an ItemWriter has one owner.

@@ -105,6 +105,32 @@ Time local_time(Time shown) {
   return Time(std::chrono::seconds(::mktime(&fields))) + (shown - second);
 }
 
+// --- the version ------------------------------------------------------------------------------------------------------
+
+// A later version of the format says its number in a line of its own. It is looked for in the text, since what else is there
+// may be of a kind that is not known here.
+constexpr std::uint32_t yaml_schema = 1;
+
+void check_schema(std::string_view text) {
+  constexpr std::string_view key = "fulmar_schema:";
+  std::size_t at = 0;
+  while (!text.substr(at).starts_with(key)) {
+    at = text.find('\n', at);
+    if (at++ == std::string_view::npos) return;
+  }
+  const auto value = text.substr(at + key.size());
+  const auto digits = value.substr(std::min(value.find_first_not_of(' '), value.size()));
+  std::uint32_t found = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), found);
+  if (error == std::errc{} && found <= yaml_schema) return;
+  throw Malformed{static_cast<std::uint32_t>(1 + std::ranges::count(text.substr(0, at), '\n')), 1,
+                  "this was written by a newer Fulmar (schema " +
+                      (error == std::errc{} ? std::to_string(found) : std::string("unknown")) +
+                      ", known here is " + std::to_string(yaml_schema) +
+                      "); nothing was changed: update this program",
+                  Errc::incompatible};
+}
+
 // --- items ------------------------------------------------------------------------------------------------------------
 
 class Reader {
@@ -117,6 +143,7 @@ class Reader {
 
   Result<ReadSummary> yaml(std::string_view text) {
     return guarded([&] {
+      check_schema(text);
       read_comment(text);
       const auto root =
           parse_yaml(text, {"items", "tasks", "queue"}, [&](YamlNode&& node) { item(node, {}); });
@@ -157,7 +184,7 @@ class Reader {
       std::string where(name_);
       if (error.line > 0) where += ":" + std::to_string(error.line);
       if (error.line > 0 && error.column > 0) where += ":" + std::to_string(error.column);
-      return fail(Errc::invalid_item, where + ": " + error.message);
+      return fail(error.code, where + ": " + error.message);
     } catch (SinkStopped& stopped) {
       return std::unexpected(std::move(stopped.error));
     }
@@ -425,7 +452,7 @@ class Reader {
       if (word == "items" || word == "tasks" || (word == "queue" && value.kind != Kind::scalar)) {
         if (word != "items") note_document(word + ": is now items:");
         if (value.kind != Kind::sequence && !is_null(value))
-          refuse(value, word + " has to be a list, as in " + word + ": []");
+          refuse(value, word + " has to be a list; [] is an empty one");
         if (!is_first) items = value;
       } else if (word == "name" || word == "queue") {
         head.name = text_of(word, value);

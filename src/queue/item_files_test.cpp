@@ -1,5 +1,6 @@
 #include "queue/item_files.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <time.h>
@@ -334,8 +335,9 @@ TEST(ItemFiles, aliases_are_written_out_and_cannot_blow_up) {
   std::string bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
   for (int i = 1; i < 12; ++i) {
     const auto name = std::to_string(i), one = "*a" + std::to_string(i - 1);
-    bomb += "a" + name + ": &a" + name + " [" + one + ", " + one + ", " + one + ", " + one + ", " + one +
-            ", " + one + ", " + one + ", " + one + "]\n";
+    bomb.append("a").append(name).append(": &a").append(name).append(" [").append(one);
+    for (int j = 1; j < 8; ++j) bomb.append(", ").append(one);
+    bomb += "]\n";
   }
   EXPECT_THAT(error_of(bomb), HasSubstr("aliases of this document stand for too much"));
 }

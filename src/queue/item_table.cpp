@@ -21,6 +21,12 @@ std::vector<Refusal> each(std::span<const Element> elements, One&& one) {
   return refusals;
 }
 
+// The order of claims.
+bool claimed_earlier(const TableItem* a, const TableItem* b) {
+  if (a->item.priority != b->item.priority) return a->item.priority > b->item.priority;
+  return a->order < b->order;
+}
+
 void end_lease(TableItem& item) {
   item.item.lease_owner.clear();
   item.item.lease_until.reset();
@@ -33,7 +39,13 @@ void end_lease(TableItem& item) {
 // --- errors -----------------------------------------------------------------------------------------------------------
 
 Error already_there(std::string_view id) {
-  return {Errc::already_exists, "item " + std::string(id) + " is there already; choose another id", {}};
+  return {Errc::already_exists, "item " + std::string(id) + " is there already", {}};
+}
+
+Error id_taken(std::string_view id) {
+  auto error = already_there(id);
+  error.message += "; choose another id";
+  return error;
 }
 
 Error unique_key_taken(std::string_view id, std::string_view unique_key, std::string_view by) {
@@ -155,8 +167,7 @@ std::vector<TableItem*> TableOperations::of_queue(std::string_view queue) {
 std::vector<TableItem*> TableOperations::eligible(std::string_view queue, Time now) {
   auto items = of_queue(queue);
   std::erase_if(items, [&](const TableItem* item) { return !is_eligible(with_derived(item->item), now); });
-  std::ranges::stable_sort(items, std::greater<>{},
-                           [](const TableItem* item) { return item->item.priority; });
+  std::ranges::sort(items, claimed_earlier);
   return items;
 }
 
@@ -221,8 +232,7 @@ Result<std::vector<Submitted>> TableOperations::submit(std::string_view queue,
     }
     ++created;
     if (item.id.empty()) continue;
-    if (find(item.id) || !given.emplace(item.id, &item).second)
-      return std::unexpected(already_there(item.id));
+    if (find(item.id) || !given.emplace(item.id, &item).second) return std::unexpected(id_taken(item.id));
     result[i].id = item.id;
   }
   const auto dependencies_of = [&](const ItemId& id) -> std::vector<ItemId> {
@@ -369,15 +379,14 @@ Result<Claimed> TableOperations::claim(std::string_view queue, const ClaimReques
   if (const auto at = table_.queues.find(queue); at != table_.queues.end() && at->second.paused)
     return claimed;
   if (!request.request_id.empty()) {
-    for (const auto* item : of_queue(queue)) {
-      if (item->item.status != Status::processing || item->request_id != request.request_id ||
-          item->item.lease_owner != request.worker) {
-        continue;
-      }
+    auto items = of_queue(queue);
+    std::erase_if(items, [&](const TableItem* item) {
+      return item->item.status != Status::processing || item->request_id != request.request_id ||
+             item->item.lease_owner != request.worker;
+    });
+    std::ranges::sort(items, claimed_earlier);
+    for (const auto* item : items)
       claimed.leases.push_back({with_derived(item->item), item->token, *item->item.lease_until});
-    }
-    std::ranges::stable_sort(claimed.leases, std::greater<>{},
-                             [](const Lease& lease) { return lease.item.priority; });
     if (!claimed.leases.empty()) return claimed;
   }
   const Duration lease = request.lease.value_or(settings_of(queue).lease);

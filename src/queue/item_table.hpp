@@ -95,7 +95,8 @@ class TableOperations final : public Operations {
 };
 
 // The errors that every store words alike.
-Error already_there(std::string_view id);
+Error already_there(std::string_view id);  // of an import
+Error id_taken(std::string_view id);       // of a submission
 Error unique_key_taken(std::string_view id, std::string_view unique_key, std::string_view by);
 Error queue_full(std::string_view queue, std::uint64_t live, std::uint64_t max_size);
 Error unknown_dependency(std::string_view of, std::string_view dependency);

@@ -43,9 +43,9 @@ std::unexpected<Error> wrong(std::string message) {
 }
 
 std::unexpected<Error> too_large(std::string_view field, std::size_t size, std::size_t bound) {
-  return fulmar::fail(Errc::payload_too_large, std::string(field) + " has " + std::to_string(size) +
-                                                   " bytes; at most " + std::to_string(bound) +
-                                                   " are allowed: store it elsewhere and hand in where");
+  return fulmar::fail(Errc::payload_too_large,
+                      std::string(field) + " has " + std::to_string(size) + " bytes; at most " +
+                          std::to_string(bound) + " are allowed: store it elsewhere and hand in its address");
 }
 
 // The first characters of a value, for a message.
@@ -117,6 +117,12 @@ Result<void> check_number(std::string_view field, std::int64_t value, std::int64
   if (value >= low && value <= high) return {};
   return wrong(std::string(field) + " is " + std::to_string(value) + "; allowed are " + std::to_string(low) +
                " to " + std::to_string(high));
+}
+
+Result<void> check_period(std::string_view field, Duration value, Duration low, Duration high) {
+  if (value >= low && value <= high) return {};
+  return wrong(std::string(field) + " is " + duration_text(value) + "; allowed are " + duration_text(low) +
+               " to " + duration_text(high));
 }
 
 constexpr Duration period_max = std::chrono::hours(24 * 36500);  // what a settings' period may be
@@ -204,9 +210,7 @@ Result<void> validate(const Settings& settings) {
       {"sync_interval", settings.sync_interval}};
   for (const auto& [field, period] : periods) {
     if (!period) continue;
-    if (auto ok =
-            check_number(std::string(field) + " in microseconds", period->count(), 0, period_max.count());
-        !ok) {
+    if (auto ok = check_period(field, *period, Duration(0), period_max); !ok) {
       return ok;
     }
   }
@@ -221,8 +225,7 @@ Result<void> validate(const Page& page) {
 }
 
 Result<void> validate_lease(Duration lease) {
-  return check_number("lease in microseconds", lease.count(), Limits::lease_min.count(),
-                      Limits::lease_max.count());
+  return check_period("lease", lease, Limits::lease_min, Limits::lease_max);
 }
 
 Result<void> validate_result(std::string_view result) {

@@ -320,9 +320,10 @@ std::optional<Duration> parse_duration(std::string_view text) {
   const bool one_number = text.find_first_not_of("0123456789.") == std::string_view::npos;
   while (!text.empty()) {
     const auto length = std::min(text.find_first_not_of("0123456789."), text.size());
+    const auto number = text.substr(0, length);
     double value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + length, value);
-    if (error != std::errc{} || end != text.data() + length || text[0] == '.') return std::nullopt;
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
+    if (error != std::errc{} || end != number.data() + number.size() || text[0] == '.') return std::nullopt;
     text.remove_prefix(length);
     const auto word = text.substr(0, std::min(text.find_first_of("0123456789."), text.size()));
     const auto unit =

@@ -104,7 +104,7 @@ class QueueGateway::Impl : public std::enable_shared_from_this<Impl> {
   std::string topic(std::string_view last) const {
     return options_.prefix + "/" + queue_.name() + "/" + std::string(last);
   }
-  void log(queue::LogLevel level, const std::string& text) const {
+  void log(LogLevel level, const std::string& text) const {
     if (queue_.impl_->store().log) queue_.impl_->store().log(level, text);
   }
 
@@ -274,7 +274,7 @@ bool QueueGateway::Impl::retry_after(const Error& error) {
   const auto pause = std::exchange(pause_, std::min(pause_ * 2, pause_max));
   if (first) {
     lock.unlock();
-    log(queue::LogLevel::warning,
+    log(LogLevel::warning,
         "queue \"" + queue_.name() +
             "\" cannot take what was handed in over MQTT, trying again: " + error.message);
     lock.lock();
@@ -291,11 +291,11 @@ void QueueGateway::Impl::finish(Received& received, const Result<std::vector<Sub
     if (message.properties.find(mqtt::PropertyId::correlation_data))
       options.correlation_data = message.correlation_data();
     if (const auto sent = client_.publish(message.response_topic(), answer_of(result), options); !sent)
-      log(queue::LogLevel::warning,
+      log(LogLevel::warning,
           "cannot answer on \"" + std::string(message.response_topic()) + "\": " + sent.error().message);
   }
   if (!result)
-    log(queue::LogLevel::warning,
+    log(LogLevel::warning,
         "no item: a message on \"" + std::string(message.topic) + "\": " + result.error().message);
   pause_ = pause_min;
   const std::lock_guard lock(mutex_);

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 #include <tuple>
 
 #include "queue/postgres_sql.hpp"
@@ -238,7 +239,7 @@ Result<Claimed> PostgresOperations::claim(std::string_view queue, const ClaimReq
 Result<Extended> PostgresOperations::extend(std::span<const LeaseKey> leases, Duration lease) {
   Extended extended;
   const auto round = [&](std::span<const std::size_t> indexes) -> Result<void> {
-    const auto c = columns(leases, indexes, [](const LeaseKey& key) -> const LeaseKey& { return key; });
+    const auto c = columns(leases, indexes, std::identity{});
     auto rows = transaction_.execute(extend_items, Params()
                                                        .add(std::span<const std::string_view>(c.ids))
                                                        .add(std::span<const std::int64_t>(c.tokens))
@@ -297,7 +298,7 @@ Result<std::vector<Refusal>> PostgresOperations::complete(std::span<const Comple
 Result<std::vector<Refusal>> PostgresOperations::release(std::span<const LeaseKey> leases) {
   std::vector<Refusal> refusals;
   const auto round = [&](std::span<const std::size_t> indexes) -> Result<void> {
-    const auto c = columns(leases, indexes, [](const LeaseKey& key) -> const LeaseKey& { return key; });
+    const auto c = columns(leases, indexes, std::identity{});
     auto rows = transaction_.execute(
         release_items,
         Params().add(std::span<const std::string_view>(c.ids)).add(std::span<const std::int64_t>(c.tokens)));

@@ -278,7 +278,7 @@ Result<std::vector<Submitted>> PostgresOperations::submit_with_care(std::string_
       }
     }
     if (!item.id.empty() && (states->contains(item.id) || made.contains(item.id))) {
-      return std::unexpected(already_there(item.id));
+      return std::unexpected(id_taken(item.id));
     }
     orders[i] = transaction_.store().next_id(now);
     submitted[i].id = item.id.empty() ? id_text(orders[i]) : item.id;

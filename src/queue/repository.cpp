@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "queue/postgres.hpp"
+#include "queue/sqlite_files.hpp"
 #include "queue/sqlite_repository.hpp"
 #include "queue/yaml_repository.hpp"
 
@@ -30,15 +31,7 @@ const Clock& system_clock() {
 }
 
 Result<std::unique_ptr<Repository>> open_repository(std::string_view url, const RepositoryOptions& options) {
-  // scheme:PATH, and scheme:///PATH as in other URLs.
-  const auto path_after = [&](std::string_view scheme) -> std::optional<std::string> {
-    if (!url.starts_with(scheme)) return std::nullopt;
-    auto path = url.substr(scheme.size());
-    if (path.starts_with("//")) path.remove_prefix(2);
-    if (path.empty()) return std::nullopt;
-    return std::string(path);
-  };
-  if (const auto path = path_after("sqlite:")) return SqliteRepository::open(*path, options);
+  if (const auto path = path_of_sqlite_url(url)) return SqliteRepository::open(*path, options);
   if (url.starts_with("yaml:")) return open_yaml_repository(url, options);
   if (is_postgres_url(url)) return open_postgres(url, options);
   return fail(Errc::invalid_url,

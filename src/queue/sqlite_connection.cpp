@@ -2,6 +2,8 @@
 
 #include <SQLiteCpp/Exception.h>
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 namespace fulmar::queue {
@@ -19,6 +21,9 @@ SQLite::Database open_database(const std::filesystem::path& path, SqliteConnecti
     throw SqliteFailure{error.getExtendedErrorCode(), error.what()};
   }
 }
+
+// 32 MiB: a checkpoint costs two syncs and the pages that changed, most of them many times until then.
+constexpr int wal_pages_max = 32'768;
 
 }  // namespace
 
@@ -106,20 +111,61 @@ void SqliteConnection::use_wal() {
       "PRAGMA page_size=1024;"
       "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA "
       "cache_size=-65536;"
-      // 32 MiB: a checkpoint costs two syncs and the pages that changed, most of them many times until then.
-      "PRAGMA wal_autocheckpoint=32768; PRAGMA journal_size_limit=67108864");
+      "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=67108864");
+  // SQLite's own checkpoints swallow the error of a sync, and the kernel tells it only once: the next sync would be believed.
+  sqlite3_wal_hook(
+      handle(),
+      [](void* pages, sqlite3*, const char*, int in_wal) {
+        *static_cast<int*>(pages) = in_wal;
+        return SQLITE_OK;
+      },
+      wal_pages_.get());
   // The WAL stays when the last process closes: a sync of a file that grows waits for the file system's journal too.
   int keep = 1;
   sqlite3_file_control(handle(), "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
 }
 
-int SqliteConnection::sync_wal() {
+sqlite3_file* SqliteConnection::wal() {
   sqlite3_file* file = nullptr;
-  if (sqlite3_file_control(handle(), "main", SQLITE_FCNTL_JOURNAL_POINTER, &file) != SQLITE_OK || !file ||
-      !file->pMethods) {
-    return SQLITE_OK;  // nothing was written yet
-  }
+  const int code =
+      sqlite3_file_control(handle(), "main", SQLITE_FCNTL_JOURNAL_POINTER, static_cast<void*>(&file));
+  return code == SQLITE_OK && file && file->pMethods ? file : nullptr;
+}
+
+int SqliteConnection::sync_wal() {
+  auto* file = wal();
+  if (!file) return SQLITE_OK;  // nothing was written yet
   return file->pMethods->xSync(file, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+}
+
+int SqliteConnection::write_wal_again() {
+  auto* file = wal();
+  sqlite3_int64 size = 0;
+  if (!file) return SQLITE_OK;
+  if (const int code = file->pMethods->xFileSize(file, &size); code != SQLITE_OK) return code;
+  std::array<char, 65'536> piece{};  // SQLite writes less than 128 KiB at a time
+  for (sqlite3_int64 at = 0; at < size;) {
+    const auto length = static_cast<int>(std::min<sqlite3_int64>(size - at, std::ssize(piece)));
+    if (const int code = file->pMethods->xRead(file, piece.data(), length, at); code != SQLITE_OK)
+      return code;
+    if (const int code = file->pMethods->xWrite(file, piece.data(), length, at); code != SQLITE_OK)
+      return code;
+    at += length;
+  }
+  return file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
+}
+
+int SqliteConnection::checkpoint_when_due() {
+  if (*wal_pages_ < wal_pages_max) return SQLITE_OK;
+  const int code = sqlite3_wal_checkpoint_v2(handle(), "main", SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  // A reader may be in the way, or the disk full: the WAL has it all, and the next COMMIT tries again.
+  return (code & 0xff) == SQLITE_IOERR ? code : SQLITE_OK;
+}
+
+void SqliteConnection::roll_back() {
+  if (sqlite3_get_autocommit(handle()) != 0) return;
+  sqlite3_exec(handle(), "ROLLBACK", nullptr, nullptr,
+               nullptr);  // an error of it ends the transaction all the same
 }
 
 unsigned SqliteConnection::data_version() {
@@ -139,7 +185,8 @@ Error to_error(const SqliteFailure& failure, const std::filesystem::path& where)
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
       return {Errc::damaged,
-              message + "the database is damaged: " + said + "; open it again to go on with what is readable",
+              message + "the database is damaged: " + said +
+                  "; 'fulmar queue repair sqlite:" + where.string() + "' goes on with what is readable",
               {}};
     case SQLITE_READONLY: return {Errc::io_error, message + "may not be written to: " + said, {}};
     case SQLITE_CANTOPEN:

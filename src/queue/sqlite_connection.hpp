@@ -95,14 +95,23 @@ class SqliteConnection {
 
   // Any thread. The result code of SQLite.
   int sync_wal();
+  // After a sync that failed, with the writer's lock: what the kernel could not write it counts as written, and only what is
+  // written once more gets another chance. The result code of SQLite.
+  int write_wal_again();
+  // With the writer's lock, after a COMMIT. The result code of SQLite: an error is one of the medium, not of its room.
+  int checkpoint_when_due();
   // Another number when another connection has changed the database since the last call. Within a transaction.
   unsigned data_version();
   std::int64_t total_changes() const { return sqlite3_total_changes64(handle()); }
   int changes() const { return sqlite3_changes(handle()); }
-  bool in_transaction() const { return sqlite3_get_autocommit(handle()) == 0; }
+  // Of the transaction that is open, if any: SQLite may have rolled it back already.
+  void roll_back();
 
  private:
+  sqlite3_file* wal();  // null: nothing was written yet
+
   SQLite::Database database_;
+  std::unique_ptr<int> wal_pages_ = std::make_unique<int>(0);  // as of the latest COMMIT of this connection
 };
 
 // For users. `where` is the path.

@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
+#include <string_view>
 #include <system_error>
 
 namespace fulmar::queue {
@@ -25,11 +27,32 @@ fs::path mark_of(const fs::path& path) {
   return mark;
 }
 
+// A damaged queue is moved out of the way: nothing else must be.
+bool may_be_a_queue(const fs::path& path) {
+  constexpr std::string_view magic("SQLite format 3\0", 16);
+  std::error_code error;
+  if (fs::exists(path.string() + "-lock", error)) return true;
+  std::array<char, magic.size()> begin{};
+  std::ifstream file(path, std::ios::binary);
+  file.read(begin.data(), begin.size());
+  const auto size = static_cast<std::size_t>(file.gcount());
+  return size == 0 || std::string_view(begin.data(), size) == magic;
+}
+
 constexpr std::int64_t cifs_magic = 0xFF534D42;
 constexpr std::int64_t smb2_magic = 0xFE534D42;
 constexpr std::int64_t fuse_magic = 0x65735546;
 
 }  // namespace
+
+std::optional<fs::path> path_of_sqlite_url(std::string_view url) {
+  constexpr std::string_view scheme = "sqlite:";
+  if (!url.starts_with(scheme)) return std::nullopt;
+  url.remove_prefix(scheme.size());
+  if (url.starts_with("//")) url.remove_prefix(2);
+  if (url.empty()) return std::nullopt;
+  return fs::path(url);
+}
 
 Result<void> check_place(const fs::path& path, const RepositoryOptions& options) {
   const auto folder = folder_of(path);
@@ -40,15 +63,21 @@ Result<void> check_place(const fs::path& path, const RepositoryOptions& options)
   }
   const bool there = fs::exists(path, error);
   if (!there && (!options.create || options.read_only)) {
-    return fail(Errc::not_found, path.string() + ": there is no such queue file");
+    return fail(Errc::not_found,
+                path.string() + ": there is no such queue file; correct the path, or create it");
   }
   if (fs::is_directory(path, error))
     return fail(Errc::io_error, path.string() + ": is a folder, not a queue file");
   if (::access(folder.c_str(), W_OK) != 0 ||
       (there && !options.read_only && ::access(path.c_str(), W_OK) != 0)) {
-    return fail(Errc::io_error, path.string() + ": cannot be written, nor files beside it (" +
-                                    std::error_code(errno, std::system_category()).message() +
-                                    "); change the permissions, or choose another place");
+    return fail(Errc::io_error,
+                path.string() + ": cannot be written, nor files beside it (" +
+                    std::error_code(errno, std::system_category()).message() +
+                    "), which reading needs too; change the permissions, or choose another place");
+  }
+  if (there && !may_be_a_queue(path)) {
+    return fail(Errc::incompatible,
+                path.string() + ": is no database, and no queue was ever here; choose another file");
   }
   struct statfs file_system{};
   if (!options.allow_network_file_system && ::statfs(folder.c_str(), &file_system) == 0) {

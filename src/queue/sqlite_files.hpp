@@ -4,12 +4,17 @@
 // Thread-safety: pure but for the file system.
 
 #include <filesystem>
+#include <optional>
+#include <string_view>
 
 #include "queue/repository.hpp"
 
 namespace fulmar::queue {
 
-// May a database be here? Errors: not_found, io_error (no folder, not writable, a network file system, on which the locks that
+// sqlite:PATH, and sqlite:///PATH as in other URLs.
+std::optional<std::filesystem::path> path_of_sqlite_url(std::string_view url);
+
+// May a database be here? Errors: not_found, incompatible (a file that never was one), io_error (no folder, not writable, a network file system, on which the locks that
 // everything relies on do not work).
 Result<void> check_place(const std::filesystem::path& path, const RepositoryOptions& options);
 // The names in the folder are on the medium.

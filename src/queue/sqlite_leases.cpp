@@ -229,6 +229,7 @@ Result<Claimed> SqliteOperations::claim(std::string_view name, const ClaimReques
         {
           Rows rows(read);
           if (rows.next()) lease.item = read_item(read);
+          lease.item.lease_until = lease.until;
         }
         if (!request.request_id.empty()) {
           sql("INSERT INTO request VALUES(?,?,?,?)")

@@ -478,7 +478,7 @@ Result<std::vector<Submitted>> SqliteOperations::submit(std::string_view name,
       ++created;
       if (item.id.empty()) continue;
       if (find(item.id) != 0 || !given.emplace(item.id, &item).second)
-        return std::unexpected(already_there(item.id));
+        return std::unexpected(id_taken(item.id));
       result[i].id = item.id;
     }
     const auto dependencies = [&](const ItemId& id) -> std::vector<ItemId> {

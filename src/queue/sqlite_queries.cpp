@@ -127,7 +127,7 @@ Result<std::vector<Item>> SqliteOperations::peek(std::string_view name, std::siz
           .bind(3, static_cast<std::int64_t>(items_max));
       for (Rows rows(statement); rows.next();) items.push_back(read_item(statement));
     }
-    std::ranges::stable_sort(items, claimed_before);
+    std::ranges::sort(items, claimed_before);
     if (items.size() > items_max) items.resize(items_max);
     return items;
   });

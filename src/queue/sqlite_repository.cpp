@@ -115,14 +115,16 @@ Result<void> SqliteRepository::open_database() {
   try {
     const bool is_new = !fs::exists(path_);
     if (options_.read_only) {
+      SqliteConnection first(path_, SqliteConnection::Mode::read_only);
+      if (auto known = schema::check(first, path_.string()); !known) return known;
       reader_ = std::make_unique<Database>(path_, SqliteConnection::Mode::read_only, clock_, reader_random_,
                                            nullptr, 0);
       return {};
     }
     SqliteConnection first(path_, SqliteConnection::Mode::create);
-    if (has_damage_mark(path_) &&
-        first.number("SELECT count(*) FROM pragma_quick_check WHERE quick_check<>'ok'") > 0) {
-      return fail(Errc::damaged, path_.string() + ": the database is damaged");
+    if (has_damage_mark(path_)) {
+      if (const auto damage = damage_of(first); !damage.empty())
+        return std::unexpected(to_error({SQLITE_CORRUPT, damage}, path_));
     }
     clear_damage_mark(path_);
     // Not before it is known to be ours: this writes into it.
@@ -188,9 +190,11 @@ Result<void> SqliteRepository::set_aside_and_open() {
           database.commit.run();
           return {};
         });
+    const auto lost = carried.lost == 0 ? std::string("whether there were more is not known")
+                                        : "at least " + std::to_string(carried.lost) + " could not be read";
     log(LogLevel::error, path_.string() + " was damaged; it is now " + aside->string() + ". " +
-                             std::to_string(carried.items) + " items were carried over, " +
-                             std::to_string(carried.lost) + " could not be read");
+                             std::to_string(carried.items) + " items were carried over, " + lost +
+                             ". Keep it until you know what is missing");
   } catch (const SqliteFailure& failure) {
     return std::unexpected(to_error(failure, path_));
   }
@@ -198,6 +202,12 @@ Result<void> SqliteRepository::set_aside_and_open() {
 }
 
 Result<void> SqliteRepository::open_anew() {
+  // Before anything goes from the WAL into the database: were that half done when the power fails, only a whole WAL mends it.
+  if (database_) {
+    if (const int code = database_->connection.write_wal_again(); code != SQLITE_OK)
+      return std::unexpected(
+          to_error({code, "the disk still fails: " + std::string(sqlite3_errstr(code))}, path_));
+  }
   {
     const std::lock_guard lock(sync_mutex_);
     to_sync_.reset();
@@ -214,8 +224,10 @@ Result<void> SqliteRepository::open_anew() {
   } catch (const SqliteFailure& failure) {
     return std::unexpected(to_error(failure, path_));
   }
-  const std::lock_guard lock(sync_mutex_);
-  failed_ = false;
+  {
+    const std::lock_guard lock(sync_mutex_);
+    failed_ = false;
+  }
   log(LogLevel::warning, path_.string() + ": syncing works again");
   return {};
 }
@@ -363,33 +375,40 @@ void SqliteRepository::commit(std::vector<Request*>& requests) {
     }
     return;
   }
+  const int checkpoint = database.connection.checkpoint_when_due();
   const std::lock_guard lock(sync_mutex_);
   ++committed_;
+  if (checkpoint != SQLITE_OK) failed_ = true;  // which commits it hit is not known
   for (auto* request : requests) request->commit = committed_;
 }
 
 void SqliteRepository::roll_back() {
   auto& database = *database_;
-  if (database.connection.in_transaction()) {  // SQLite may have rolled back already
-    try {
-      database.rollback.run();
-    } catch (const SqliteFailure&) {  // then there is none
-    }
-  }
+  database.connection.roll_back();
   database.operations.rolled_back();
 }
 
 // --- to the medium ----------------------------------------------------------------------------------------------------
 
+Result<void> SqliteRepository::sync_failed() const {
+  return fail(Errc::io_error,
+              path_.string() +
+                  ": the disk could not sync; it is not known whether the change will survive a power "
+                  "failure. Look at the disk, and at the item before doing it again");
+}
+
+// Other processes go on with the WAL that has a gap for us: the sooner it is closed the better. Where this fails too, the
+// next one who writes tries again.
+void SqliteRepository::mend_now() {
+  auto nothing = [](Operations&) -> Result<void> { return {}; };
+  if (auto mended = run(Access::write, Durability::none, Body(nothing)); !mended)
+    log(LogLevel::error, mended.error().message);
+}
+
 Result<void> SqliteRepository::sync_through(std::uint64_t commit) {
   std::unique_lock lock(sync_mutex_);
   while (synced_ < commit) {
-    if (failed_) {
-      return fail(Errc::io_error,
-                  path_.string() +
-                      ": the disk could not sync; it is not known whether the change will survive a power "
-                      "failure. Look at the disk, and at the item before doing it again");
-    }
+    if (failed_) return sync_failed();
     if (syncing_) {
       synced_some_.wait(lock);
       continue;
@@ -401,11 +420,17 @@ Result<void> SqliteRepository::sync_through(std::uint64_t commit) {
     const int code = database ? database->connection.sync_wal() : SQLITE_IOERR;
     lock.lock();
     syncing_ = false;
-    if (code == SQLITE_OK)
+    if (code == SQLITE_OK) {
       synced_ = std::max(synced_, target);
-    else
-      failed_ = true;
+      synced_some_.notify_all();
+      continue;
+    }
+    failed_ = true;
     synced_some_.notify_all();
+    lock.unlock();
+    mend_now();
+    lock.lock();
+    return sync_failed();
   }
   return {};
 }

@@ -81,6 +81,8 @@ class SqliteRepository final : public Repository {
   void roll_back();
   Result<void> call(Request& request);
   Result<void> sync_through(std::uint64_t commit);
+  Result<void> sync_failed() const;
+  void mend_now();
   void sync_now_and_then();
 
   const std::filesystem::path path_;

@@ -60,7 +60,10 @@ State state_of(Status status, bool has_to_wait, bool is_scheduled) {
   return ready;
 }
 
-Result<void> prepare(SqliteConnection& connection, std::string_view path) {
+namespace {
+
+// The version of the tables: 0 = there are none yet.
+Result<std::int64_t> found_version(SqliteConnection& connection, std::string_view path) {
   const auto found = connection.number("PRAGMA user_version");
   const auto owner = connection.number("PRAGMA application_id");
   const auto tables = connection.number("SELECT count(*) FROM sqlite_schema");
@@ -72,10 +75,29 @@ Result<void> prepare(SqliteConnection& connection, std::string_view path) {
     return fail(Errc::incompatible, std::string(path) +
                                         ": this queue was written by a newer Fulmar (schema " +
                                         std::to_string(found) + ", known here is " + std::to_string(version) +
-                                        "); update this program");
+                                        "); nothing was changed: update this program");
   }
-  if (found == version) return {};
-  for (auto step = found; step < version; ++step) connection.execute(steps[step]);
+  return tables == 0 ? 0 : found;
+}
+
+}  // namespace
+
+Result<void> check(SqliteConnection& connection, std::string_view path) {
+  const auto found = found_version(connection, path);
+  if (!found) return std::unexpected(found.error());
+  if (*found == version) return {};
+  if (*found == 0) return fail(Errc::not_found, std::string(path) + ": there is no queue in it yet");
+  return fail(Errc::incompatible, std::string(path) + ": this queue is of an older schema (" +
+                                      std::to_string(*found) + ", this program reads " +
+                                      std::to_string(version) +
+                                      "); open it for writing once, which updates it");
+}
+
+Result<void> prepare(SqliteConnection& connection, std::string_view path) {
+  const auto found = found_version(connection, path);
+  if (!found) return std::unexpected(found.error());
+  if (*found == version) return {};
+  for (auto step = *found; step < version; ++step) connection.execute(steps[step]);
   connection.execute("PRAGMA user_version=" + std::to_string(version));
   connection.execute("PRAGMA application_id=" + std::to_string(application));
   return {};

@@ -35,7 +35,10 @@ inline constexpr std::int64_t no_worker = 999;  // ids begin at 1000
 // Times that are not known yet are the negative time of creation: 8 bytes too.
 
 // Makes the tables, or brings them to `version`. Within a write transaction. Throws SqliteFailure. Errors: incompatible (a
-// newer one), damaged (another program's).
+// newer one, or another program's database).
 Result<void> prepare(SqliteConnection& connection, std::string_view path);
+// The same question for who only reads: are these tables of `version`? Errors besides: not_found (none yet), incompatible (an
+// older one, too).
+Result<void> check(SqliteConnection& connection, std::string_view path);
 
 }  // namespace fulmar::queue::schema

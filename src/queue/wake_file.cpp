@@ -15,23 +15,26 @@
 namespace fulmar::queue {
 
 Result<WakeFile> WakeFile::open(const std::filesystem::path& path) {
-  const auto failed = [&](std::string_view what) {
-    const auto code = std::error_code(errno, std::system_category());
-    return fail(Errc::io_error, "cannot " + std::string(what) + " " + path.string() + ": " + code.message());
+  const auto failed = [&](std::string_view what, int error) {
+    const std::string reason = std::error_code(error, std::system_category()).message();
+    const std::string advice =
+        error == ENOSPC || error == EDQUOT ? "; make room on the disk and try again" : "";
+    return fail(Errc::io_error, path.string() + ": cannot " + std::string(what) + ": " + reason + advice);
   };
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (fd < 0) return failed("open");
+  if (fd < 0) return failed("open it", errno);
   // Never shrunk: somebody may have it mapped.
   struct stat status{};
-  if (::fstat(fd, &status) != 0 ||
-      (status.st_size < static_cast<off_t>(sizeof(Map)) && ::posix_fallocate(fd, 0, 4096) != 0)) {
-    const auto result = failed("make room in");
+  int error = ::fstat(fd, &status) == 0 ? 0 : errno;
+  if (error == 0 && status.st_size < static_cast<off_t>(sizeof(Map))) error = ::posix_fallocate(fd, 0, 4096);
+  if (error != 0) {
     ::close(fd);
-    return result;
+    return failed("make room in it", error);
   }
   void* memory = ::mmap(nullptr, sizeof(Map), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  error = memory == MAP_FAILED ? errno : 0;
   ::close(fd);
-  if (memory == MAP_FAILED) return failed("map");
+  if (error != 0) return failed("map it", error);
   return WakeFile(static_cast<Map*>(memory));
 }
 

@@ -106,6 +106,7 @@ Result<YamlDocument> YamlDocument::parse_whole(const YamlFile::Content& content,
     entries.push_back(entry_of(std::move(text)));
     return {};
   });
+  if (!read && read.error().code == Errc::incompatible) return std::unexpected(std::move(read.error()));
   if (!read) return fail(Errc::damaged, std::move(read.error().message));
   if (!document.set_heads(std::move(*read)))
     return fail(Errc::damaged, name + ": the queue \"" + document.default_queue() +

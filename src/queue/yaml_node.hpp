@@ -14,6 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "fulmar/result.hpp"
+
 namespace fulmar::queue {
 
 struct YamlNode {
@@ -33,6 +35,7 @@ struct YamlNode {
 struct Malformed {
   std::uint32_t line = 0, column = 0;
   std::string message{};
+  Errc code = Errc::invalid_item;
 };
 
 inline constexpr std::size_t yaml_depth_max =

@@ -30,6 +30,7 @@ Result<std::filesystem::path> path_of(std::string_view url) {
 }
 
 Error damaged(const Error& error, const YamlFile& file) {
+  if (error.code == Errc::incompatible) return error;
   return {Errc::damaged,
           error.message + " (correct the file, or put its backup in its place: fulmar queue repair yaml:" +
               file.path().string() + ")",
@@ -236,7 +237,7 @@ Result<std::unique_ptr<Repository>> open_yaml_repository(std::string_view url,
   return repository;
 }
 
-Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds lock_timeout) {
+Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds lock_timeout, bool dry_run) {
   const auto path = path_of(url);
   if (!path) return std::unexpected(path.error());
   const auto file = YamlFile::at(*path);
@@ -246,6 +247,7 @@ Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds l
   const auto content = file->read();
   if (!content) return std::unexpected(content.error());
   const auto document = YamlDocument::parse(*content, file->path().string());
+  if (!document && document.error().code == Errc::incompatible) return std::unexpected(document.error());
   YamlRepair repair;
   repair.was_sound = document && content->version.exists;
   if (repair.was_sound) {
@@ -266,6 +268,9 @@ Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds l
     return fail(Errc::damaged,
                 repair.damage + "; and the backup too, " + sound.error().message + ": correct one by hand");
 
+  repair.items = sound->table().items.size();
+  if (dry_run) return repair;
+
   if (content->version.exists) {  // by one more name, so that it is at no moment without one
     for (int number = 1;; ++number) {
       repair.set_aside = file->path().string() + ".damaged-" + std::to_string(number);
@@ -278,7 +283,6 @@ Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds l
   FileVersion after;
   auto replaced = file->restore(*lock, kept->text, after);
   if (!replaced) return std::unexpected(std::move(replaced.error()));
-  repair.items = sound->table().items.size();
   return repair;
 }
 

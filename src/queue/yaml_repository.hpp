@@ -38,6 +38,8 @@ struct YamlRepair {
 
 // Puts the backup in the place of a file that is damaged or missing, and keeps the damaged one beside. Errors: damaged (the
 // backup too), not_found (there is no backup), io_error, timeout, invalid_url.
-Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds lock_timeout);
+// `dry_run`: tells what would be done; set_aside is empty then.
+Result<YamlRepair> repair_yaml(std::string_view url, std::chrono::milliseconds lock_timeout,
+                               bool dry_run = false);
 
 }  // namespace fulmar::queue

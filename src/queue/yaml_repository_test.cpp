@@ -276,6 +276,30 @@ TEST_F(YamlStore, a_file_that_does_not_parse_is_never_overwritten) {
   EXPECT_EQ(slurp(path_), broken);
 }
 
+TEST_F(YamlStore, a_file_of_a_newer_version_is_refused_and_left_alone) {
+  {
+    const auto store = open();
+    ASSERT_TRUE(submit(*store, "a"));
+    ASSERT_TRUE(submit(*store, "b"));  // there is a backup
+  }
+  const auto text = "fulmar_schema: 7\n" + slurp(path_) + "- what: nobody knows\n";
+  overwrite(path_, text);
+  for (const bool read_only : {false, true}) {
+    RepositoryOptions options;
+    options.read_only = read_only;
+    const auto opened = open_yaml_repository(url(), options);
+    ASSERT_FALSE(opened);
+    EXPECT_EQ(opened.error().code, Errc::incompatible);
+    EXPECT_THAT(opened.error().message,
+                HasSubstr("(schema 7, known here is 1); nothing was changed: update"));
+    EXPECT_THAT(opened.error().message, Not(HasSubstr("repair")));
+  }
+  EXPECT_EQ(repair_yaml(url(), patience).error().code, Errc::incompatible);
+  EXPECT_EQ(slurp(path_), text);
+  overwrite(path_, slurp(path_.string() + ".bak") + "fulmar_schema: 1\n");
+  EXPECT_THAT(ids(*open()), ElementsAre("a"));
+}
+
 TEST_F(YamlStore, repair_restores_the_backup_and_sets_the_damaged_file_aside) {
   {
     const auto store = open();
@@ -648,6 +672,27 @@ TEST_F(YamlStore, a_full_disk_is_an_error_and_loses_nothing) {
   large.payload = "{}";
   EXPECT_TRUE(submit_large());
   EXPECT_THAT(ids(*open_yaml_repository("yaml:" + path.string(), {}).value()), ElementsAre("a", "large"));
+}
+
+TEST_F(YamlStore, a_disk_that_somebody_else_fills_and_empties_stops_it_only_meanwhile) {
+  const Mounted disk(directory_ / "disk");
+  if (!disk.is_there()) GTEST_SKIP() << "no right to mount a file system";
+  const auto path = directory_ / "disk/jobs.yaml";
+  const auto store = open_yaml_repository("yaml:" + path.string(), {}).value();
+  ASSERT_TRUE(submit(*store, "a"));
+  const auto ballast = directory_ / "disk/ballast";
+  std::ofstream(ballast) << std::string(200'000, 'b');
+  const auto before = slurp(path);
+  const auto refused = submit(*store, "b");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::io_error);
+  EXPECT_THAT(refused.error().message, HasSubstr("No space left on device; nothing was changed: make room"));
+  EXPECT_EQ(slurp(path), before);
+  std::filesystem::remove(ballast);
+  EXPECT_TRUE(submit(*store, "c"));
+  EXPECT_THAT(ids(*store), ElementsAre("a", "c"));
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "disk"))
+    EXPECT_FALSE(entry.path().string().ends_with(".tmp")) << entry.path() << " was left over";
 }
 
 TEST_F(YamlStore, a_read_only_directory_is_an_error_that_says_so_and_can_be_read) {

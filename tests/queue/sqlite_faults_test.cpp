@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "fulmar/queue.hpp"
+#include "tests/queue/integrity.hpp"
 #include "tests/queue/ledger.hpp"
 #include "tests/support/eventually.hpp"
 #include "tests/support/process.hpp"
@@ -71,22 +72,7 @@ class SqliteFaults : public testing::Test {
     EXPECT_EQ(lost, 0u);
     EXPECT_EQ(undone, 0u);
     EXPECT_EQ(doubled, 0u);
-    EXPECT_EQ(check(), "ok");
-  }
-  std::string check() {
-    sqlite3* database = nullptr;
-    std::string answer = "cannot open";
-    if (sqlite3_open(path_.c_str(), &database) == SQLITE_OK) {
-      sqlite3_exec(
-          database, "PRAGMA integrity_check",
-          [](void* text, int, char** values, char**) {
-            *static_cast<std::string*>(text) = values[0];
-            return 0;
-          },
-          &answer, nullptr);
-    }
-    sqlite3_close(database);
-    return answer;
+    EXPECT_EQ(integrity_of(path_), "ok");
   }
   void execute(const std::string& sql) {
     sqlite3* database = nullptr;
@@ -287,10 +273,15 @@ TEST_F(SqliteFaults, a_queue_of_a_newer_version_is_refused_and_left_alone) {
     const auto queue = open();
   }
   execute("PRAGMA user_version=99");
-  const auto opened = Queue::open(url_);
-  ASSERT_FALSE(opened);
-  EXPECT_EQ(opened.error().code, Errc::incompatible);
-  EXPECT_THAT(opened.error().message, HasSubstr("schema 99"));
+  for (const bool read_only : {false, true}) {
+    QueueOptions options;
+    options.read_only = read_only;
+    const auto opened = Queue::open(url_, options);
+    ASSERT_FALSE(opened);
+    EXPECT_EQ(opened.error().code, Errc::incompatible);
+    EXPECT_THAT(opened.error().message,
+                HasSubstr("(schema 99, known here is 1); nothing was changed: update"));
+  }
   execute("PRAGMA user_version=1");
   EXPECT_TRUE(Queue::open(url_));
 }
@@ -300,10 +291,28 @@ TEST_F(SqliteFaults, a_database_of_another_program_is_refused_and_left_alone) {
   const auto opened = Queue::open(url_);
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, Errc::incompatible);
-  EXPECT_EQ(check(), "ok");
+  EXPECT_EQ(integrity_of(path_), "ok");
 }
 
-TEST_F(SqliteFaults, what_is_no_database_is_set_aside) {
+TEST_F(SqliteFaults, a_file_that_never_was_a_queue_is_refused_and_left_alone) {
+  const std::string text(5'000, '?');
+  std::ofstream(path_) << text;
+  for (const bool read_only : {false, true}) {
+    QueueOptions options;
+    options.read_only = read_only;
+    const auto opened = Queue::open(url_, options);
+    ASSERT_FALSE(opened);
+    EXPECT_EQ(opened.error().code, Errc::incompatible);
+    EXPECT_THAT(opened.error().message, HasSubstr("is no database"));
+  }
+  EXPECT_EQ(std::filesystem::file_size(path_), text.size());
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_.path()), {}), 1) << "nothing beside";
+}
+
+TEST_F(SqliteFaults, a_queue_that_is_no_database_any_more_is_set_aside) {
+  {
+    const auto queue = open();
+  }
   std::ofstream(path_) << std::string(5'000, '?');
   std::string said;
   QueueOptions options;
@@ -311,11 +320,15 @@ TEST_F(SqliteFaults, what_is_no_database_is_set_aside) {
   auto queue = open(options);
   EXPECT_TRUE(queue.submit("t", "{}"));
   EXPECT_THAT(said, HasSubstr(".bad-"));
-  std::ofstream(directory_ / "other.db") << std::string(5'000, '?');
+  {
+    const Queue gone = std::move(queue);
+  }
+  std::ofstream(path_) << std::string(5'000, '?');
   options.set_damaged_aside = false;
-  const auto refused = Queue::open("sqlite:" + (directory_ / "other.db").string(), options);
+  const auto refused = Queue::open(url_, options);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Errc::damaged);
+  EXPECT_THAT(refused.error().message, HasSubstr("'fulmar queue repair " + url_ + "'"));
 }
 
 TEST_F(SqliteFaults, what_is_readable_of_a_damaged_database_is_carried_over) {
@@ -342,7 +355,37 @@ TEST_F(SqliteFaults, what_is_readable_of_a_damaged_database_is_carried_over) {
   std::printf("%s\n", said.c_str());
   EXPECT_GT(kept, count / 2);
   EXPECT_LE(kept, count);
-  EXPECT_EQ(check(), "ok");
+  EXPECT_EQ(integrity_of(path_), "ok");
+}
+
+TEST_F(SqliteFaults, what_lies_behind_and_between_damaged_pages_is_carried_over_too) {
+  constexpr std::size_t count = 2'000;
+  {
+    auto queue = open();
+    ASSERT_TRUE(queue.submit_batch(std::vector<NewItem>(count)));
+  }
+  // A page in every ten; the first ones are the tables' roots.
+  std::size_t damaged = 0;
+  {
+    const auto size = static_cast<std::streamoff>(std::filesystem::file_size(path_));
+    std::fstream file(path_, std::ios::in | std::ios::out | std::ios::binary);
+    for (std::streamoff at = 40 * 1'024; at < size; at += 10 * 1'024, ++damaged) {
+      file.seekp(at);
+      file << std::string(1'024, '\xee');
+    }
+  }
+  ASSERT_GT(damaged, 10u);
+  std::ofstream(path_.string() + "-damaged") << "found in the midst of work\n";
+  std::string said;
+  QueueOptions options;
+  options.log = [&](LogLevel, std::string_view text) { said = text; };
+  auto queue = open(options);
+  const auto kept = queue.stats()->counts.pending;
+  std::printf("%zu pages damaged: %s\n", damaged, said.c_str());
+  EXPECT_THAT(said, HasSubstr(std::to_string(kept) + " items were carried over, at least " +
+                              std::to_string(count - kept) + " could not be read"));
+  EXPECT_GT(kept, count / 2);
+  EXPECT_LT(kept, count);
 }
 
 TEST_F(SqliteFaults, a_folder_that_cannot_be_written_is_an_error) {
@@ -380,7 +423,9 @@ class SmallDisk {
 TEST_F(SqliteFaults, a_full_disk_is_an_error_that_loses_nothing) {
   const SmallDisk disk("6m");
   if (!disk.mounted()) GTEST_SKIP() << "no right to mount a file system";
-  auto queue = *Queue::open("sqlite:" + (disk / "queue.db").string());
+  const auto url = "sqlite:" + (disk / "queue.db").string();
+  std::ofstream(disk / "ballast") << std::string(2 << 20, 'b');
+  auto queue = *Queue::open(url);
   NewItem item;
   item.payload = "{\"d\":\"" + std::string(20'000, 'x') + "\"}";
   std::vector<std::string> ids;
@@ -393,16 +438,68 @@ TEST_F(SqliteFaults, a_full_disk_is_an_error_that_loses_nothing) {
   EXPECT_THAT(submitted.error().message, HasSubstr("full"));
   for (const auto& id : ids) EXPECT_TRUE(queue.get(id)) << id;
   EXPECT_EQ(queue.stats()->counts.pending, ids.size());
-  // What is done and removed makes room.
-  for (const auto& id : ids) {
-    if (queue.remove(id)) continue;
-    break;
-  }
+  // Room again: the next one goes on, in the same process.
+  ASSERT_TRUE(std::filesystem::remove(disk / "ballast"));
+  submitted = queue.submit(item);
+  ASSERT_TRUE(submitted) << submitted.error().message;
+  ids.push_back(submitted->id);
   {
     const Queue closed = std::move(queue);
   }
-  auto again = *Queue::open("sqlite:" + (disk / "queue.db").string());
-  EXPECT_LE(again.stats()->counts.pending, ids.size());
+  auto again = *Queue::open(url);
+  EXPECT_EQ(again.stats()->counts.pending, ids.size());
+  for (const auto& id : ids) EXPECT_TRUE(again.get(id)) << id;
+}
+
+TEST_F(SqliteFaults, a_checkpoint_that_has_no_room_loses_nothing_and_is_made_later) {
+  const SmallDisk disk("90m");
+  if (!disk.mounted()) GTEST_SKIP() << "no right to mount a file system";
+  const auto url = "sqlite:" + (disk / "queue.db").string();
+  const auto wal_bytes = [&] { return std::filesystem::file_size(disk / "queue.db-wal"); };
+  constexpr std::size_t due = 32 << 20;
+  NewItem large;
+  large.payload = "{\"d\":\"" + std::string(900'000, 'x') + "\"}";
+  QueueOptions unsynced;
+  unsynced.durability = Durability::none;
+  auto filler = *Queue::open(url, unsynced);
+  while (wal_bytes() + 2 * large.payload.size() < due) ASSERT_TRUE(filler.submit(large));
+  const auto room = std::filesystem::space(disk / "queue.db").available;
+  ASSERT_GT(room, 8u << 20);
+  std::ofstream(disk / "ballast") << std::string(room - (8 << 20), 'b');
+
+  auto queue = *Queue::open(url);
+  std::vector<ItemId> ids;
+  Result<ItemId> id;
+  while ((id = queue.submit("t", "{\"d\":\"" + std::string(50'000, 'x') + "\"}"))) {
+    ids.push_back(*id);
+    ASSERT_LT(ids.size(), 1'000u);
+  }
+  EXPECT_THAT(id.error().message, HasSubstr("the disk is full; nothing of this was stored"));
+  EXPECT_GE(wal_bytes(), due) << "no checkpoint was tried";
+  EXPECT_LT(std::filesystem::file_size(disk / "queue.db"), due) << "it had room";
+  EXPECT_EQ(queue.stats()->by_type.at("t").pending, ids.size());
+  ASSERT_TRUE(std::filesystem::remove(disk / "ballast"));
+  id = queue.submit("t", "{}");
+  ASSERT_TRUE(id) << id.error().message;
+  EXPECT_GE(std::filesystem::file_size(disk / "queue.db"), due - (2 << 20))
+      << "the checkpoint came with the next one";
+  for (const auto& one : ids) EXPECT_TRUE(queue.get(one)) << one;
+}
+
+TEST_F(SqliteFaults, a_queue_that_has_no_room_to_begin_is_an_error_and_begins_later) {
+  const SmallDisk disk("1m");
+  if (!disk.mounted()) GTEST_SKIP() << "no right to mount a file system";
+  std::ofstream(disk / "ballast") << std::string(1 << 20, 'b');
+  const auto url = "sqlite:" + (disk / "queue.db").string();
+  const auto opened = Queue::open(url);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, Errc::io_error);
+  EXPECT_THAT(opened.error().message,
+              testing::AnyOf(HasSubstr("No space left on device"), HasSubstr("disk is full")));
+  ASSERT_TRUE(std::filesystem::remove(disk / "ballast"));
+  auto later = Queue::open(url);
+  ASSERT_TRUE(later) << later.error().message;
+  EXPECT_TRUE(later->submit("t", "{}"));
 }
 
 }  // namespace

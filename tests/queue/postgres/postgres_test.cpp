@@ -37,7 +37,7 @@ class PostgresQueue : public testing::Test {
     store_ = open();
   }
 
-  std::unique_ptr<Repository> open(RepositoryOptions options = {}) { return open(url_, std::move(options)); }
+  std::unique_ptr<Repository> open(const RepositoryOptions& options = {}) { return open(url_, options); }
   static std::unique_ptr<Repository> open(const std::string& url, const RepositoryOptions& options = {}) {
     auto opened = open_postgres(url, options);
     if (!opened) throw std::runtime_error(opened.error().message);
@@ -61,7 +61,7 @@ class PostgresQueue : public testing::Test {
                           [&](Operations& op) { return op.claim(queue, request); });
   }
   static Result<std::vector<Refusal>> complete(Repository& store, const std::vector<Lease>& leases,
-                                               std::string result = {}) {
+                                               const std::string& result = {}) {
     std::vector<Completion> completions;
     for (const auto& lease : leases) completions.push_back({lease.key(), result});
     return store.transact(Access::write, Durability::commit,
