@@ -567,11 +567,12 @@ TEST_F(YamlStore, a_kill_at_every_system_call_leaves_the_old_or_the_new_state) {
     if (i < first || call.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") != std::string::npos)
       continue;
     overwrite(path_, before);
-    const auto code = test::run({.argv = {"strace", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
-                                          "inject=" + call + ":signal=KILL:when=" + number,
-                                          FULMAR_YAML_PROGRAM, "submit", url(), "d"},
-                                 .output = {}},
-                                patience);
+    const auto code =
+        test::run({.argv = {"strace", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
+                            std::string("inject=").append(call).append(":signal=KILL:when=").append(number),
+                            FULMAR_YAML_PROGRAM, "submit", url(), "d"},
+                   .output = {}},
+                  patience);
     kills += code != 0;
     const auto text = slurp(path_);
     SCOPED_TRACE("killed at " + calls[i]);
