@@ -2,6 +2,7 @@
 // programs, the disk or a kill get in between. Each defect of the design it replaces that concerns files has its test.
 #include "queue/yaml_repository.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -62,7 +63,7 @@ class YamlStore : public testing::Test {
  protected:
   std::string url() const { return "yaml:" + path_.string(); }
 
-  Result<std::unique_ptr<Repository>> try_open(RepositoryOptions options = {}) const {
+  Result<std::unique_ptr<Repository>> try_open(const RepositoryOptions& options = {}) const {
     return open_yaml_repository(url(), options);
   }
   std::unique_ptr<Repository> open(const RepositoryOptions& options = {}) const {
@@ -433,7 +434,6 @@ TEST_F(YamlStore, who_waits_is_woken_by_another_process) {
 TEST_F(YamlStore, an_edit_in_two_strokes_is_read_whole) {
   const auto store = open();
   ASSERT_TRUE(submit(*store, "a"));
-  const auto text = slurp(path_);
   const std::string edited = "items:\n- id: b\n- id: c\n- id: d\n";
   std::ofstream file(path_, std::ios::trunc);
   file << "items:\n- id: b\n" << std::flush;  // this is a queue too
@@ -567,11 +567,12 @@ TEST_F(YamlStore, a_kill_at_every_system_call_leaves_the_old_or_the_new_state) {
     if (i < first || call.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") != std::string::npos)
       continue;
     overwrite(path_, before);
-    const auto code = test::run({.argv = {"strace", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
-                                          "inject=" + call + ":signal=KILL:when=" + number,
-                                          FULMAR_YAML_PROGRAM, "submit", url(), "d"},
-                                 .output = {}},
-                                patience);
+    const auto code =
+        test::run({.argv = {"strace", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
+                            std::string("inject=").append(call).append(":signal=KILL:when=").append(number),
+                            FULMAR_YAML_PROGRAM, "submit", url(), "d"},
+                   .output = {}},
+                  patience);
     kills += code != 0;
     const auto text = slurp(path_);
     SCOPED_TRACE("killed at " + calls[i]);

@@ -369,8 +369,8 @@ TEST_F(SqliteFaults, what_lies_behind_and_between_damaged_pages_is_carried_over_
   {
     const auto size = static_cast<std::streamoff>(std::filesystem::file_size(path_));
     std::fstream file(path_, std::ios::in | std::ios::out | std::ios::binary);
-    for (std::streamoff at = 40 * 1'024; at < size; at += 10 * 1'024, ++damaged) {
-      file.seekp(at);
+    for (std::streamoff page = 40; page * 1'024 < size; page += 10, ++damaged) {
+      file.seekp(page * 1'024);
       file << std::string(1'024, '\xee');
     }
   }

@@ -130,7 +130,9 @@ TEST_F(SqlitePower, goes_at_any_moment_and_what_was_acknowledged_is_there) {
   std::size_t taken = 0;
   cut_at_ = [&] {
     const std::lock_guard lock(mutex);
-    return taken < cuts && random() % 25 == 0 && ++taken > 0;
+    const bool now = taken < cuts && random() % 25 == 0;
+    taken += now;
+    return now;
   };
   // Closing makes a checkpoint, so that cuts fall into these too.
   for (int life = 0; life < 100 && taken < cuts; ++life) {

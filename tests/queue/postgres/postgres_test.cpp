@@ -352,7 +352,7 @@ TEST_F(PostgresQueue, never_more_than_max_size_comes_in_however_many_try) {
   std::atomic<std::uint64_t> most = 0;
   in_threads(8, [&](int t) {
     for (int i = 0; i < 40; ++i) {
-      const auto submitted = submit(*store_, std::vector<NewItem>(1 + i % 3));
+      const auto submitted = submit(*store_, std::vector<NewItem>(static_cast<std::size_t>(1 + i % 3)));
       if (submitted) {
         in += static_cast<int>(submitted->size());
       } else {
