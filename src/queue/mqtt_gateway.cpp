@@ -274,9 +274,8 @@ bool QueueGateway::Impl::retry_after(const Error& error) {
   const auto pause = std::exchange(pause_, std::min(pause_ * 2, pause_max));
   if (first) {
     lock.unlock();
-    log(LogLevel::warning,
-        "queue \"" + queue_.name() +
-            "\" cannot take what was handed in over MQTT, trying again: " + error.message);
+    log(LogLevel::warning, "queue \"" + queue_.name() +
+                               "\" cannot take what was handed in over MQTT, trying again: " + error.message);
     lock.lock();
   }
   return !changed_.wait_for(lock, pause, [&] { return stopping_; });

@@ -34,8 +34,8 @@ std::vector<std::string> words(const std::string& text) {
 
 TEST_F(Install, is_found_by_cmake_and_its_programs_talk_to_a_broker) {
   const fs::path build = project() / "build";
-  const auto configured = run_program({FULMAR_CMAKE, "-G", "Ninja", "-S", project().string(), "-B", build.string(),
-                                       "-DCMAKE_PREFIX_PATH=" + installed().string(),
+  const auto configured = run_program({FULMAR_CMAKE, "-G", "Ninja", "-S", project().string(), "-B",
+                                       build.string(), "-DCMAKE_PREFIX_PATH=" + installed().string(),
                                        std::string("-DCMAKE_CXX_COMPILER=") + FULMAR_CXX});
   ASSERT_EQ(configured.exit_code, 0) << configured.output;
   const auto built = run_program({FULMAR_CMAKE, "--build", build.string(), "-j2"});
