@@ -34,7 +34,7 @@ class InFlight {
     release,        // PUBREL sent, waits for PUBCOMP
     subscribe,
     unsubscribe,
-    abandoned,  // QoS 2 that was given up: the server may hold its identifier until its session ends
+    abandoned,  // QoS 2 that was given up, or is somebody else's: the server may hold its identifier until its session ends
   };
 
   struct Slot {
@@ -49,7 +49,7 @@ class InFlight {
     Kind kind;
     bool
         on_wire;  // transmitted on this connection and so counted against the send quota; abandoned: PUBREL was sent
-    bool released;     // recorded: the caller has released it
+    bool released;     // recorded: the caller has released it; abandoned: a former process may have used it
     std::uint16_t id;  // on the wire; while unused, that of its index
   };
   static_assert(sizeof(Slot) == 24);
@@ -85,13 +85,19 @@ class InFlight {
 
   // has_free() holds.
   std::uint16_t take() {
-    if (free_ < used_ / 4 + spare) grow();
-    const std::uint16_t id = free_first_;
+    const std::uint16_t id = next_free();
     free_first_ = slots_[id].next;
     --free_;
     ++used_;
     return id;
   }
+  // What take() gives next; has_free() holds.
+  std::uint16_t next_free() {
+    if (free_ < used_ / 4 + spare) grow();
+    return free_first_;
+  }
+  // The same as it is without making more; 0: none.
+  std::uint16_t first_free() const { return free_ == 0 ? std::uint16_t{0} : free_first_; }
   // Returns the slot for a reserved identifier; has_free() holds, and find(id) is 0.
   std::uint16_t take_reserved(std::uint16_t id) {
     while (by_remainder_.empty() || by_remainder_[remainder(id)] != 0) grow_table();

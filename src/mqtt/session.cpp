@@ -224,6 +224,9 @@ void Session::Impl::resume() {
     releases.push_back(at);
   }
   send_releases();
+  for (auto at = in_flight.abandoned.first; at != 0; at = in_flight[at].next) {
+    if (in_flight[at].released) queue_ack(PacketType::pubrel, at);
+  }
   resend = resend_from(in_flight.messages.first);
 }
 
@@ -250,6 +253,9 @@ void Session::Impl::requeue_in_flight() {
     at = next;
   }
   in_flight.abandoned = {};
+  adopted = false;
+  cleared = {};
+  cleared_count = clearing = 0;
   on_wire = 0;
   resend = 0;
 }
@@ -267,6 +273,7 @@ void Session::Impl::give_up(std::uint16_t at) {
   in_flight.remove(in_flight.messages, at);
   if (!rests) return in_flight.free(at);
   slot.on_wire = pubrel_sent;
+  slot.released = false;
   slot.kind = Kind::abandoned;
   in_flight.append(in_flight.abandoned, at);
 }

@@ -40,6 +40,10 @@ struct Session::Impl {
   std::uint32_t window() const { return std::min(limits.receive_maximum, max_inflight); }
   std::uint32_t free_window() const { return on_wire < window() ? window() - on_wire : 0; }
   bool may_take_id() const { return on_wire < window() && in_flight.has_free(); }
+  bool may_take_id(QoS qos) const {
+    return may_take_id() &&
+           (qos != QoS::exactly_once || !adopted || clearing == 0 || is_cleared(in_flight.first_free()));
+  }
 
   // --- life cycle
   void open(Instant now);
@@ -78,6 +82,10 @@ struct Session::Impl {
     std::size_t room() const { return static_cast<std::size_t>(end - at); }
   };
   void send_next(Out& out);
+  std::uint16_t take_id(QoS qos);
+  bool is_cleared(std::uint16_t id) const { return id < cleared.size() && cleared[id]; }
+  void clear_id(std::uint16_t id);
+  void end_abandoned(std::uint16_t at);
   void enter_flight(std::uint16_t at, HeldRecord record, Kind kind);
   void send_again(Out& out);
   std::uint16_t resend_from(std::uint16_t at) const;
@@ -188,6 +196,13 @@ struct Session::Impl {
   std::vector<std::byte> split_head;            // its head when that did not fit
   std::optional<ReasonCode> disconnect_reason;  // waits for what was queued before it
   std::size_t before_disconnect = 0;            // records of `pending` that go first
+
+  // A session that a former process left at the server, which may hold identifiers of QoS 2 from then: a new message under
+  // one of them would pass for the old one and be lost. Each is cleared by a PUBREL and its PUBCOMP before its first use.
+  bool adopted = false;
+  std::vector<bool> cleared;  // by identifier
+  std::size_t cleared_count = 0;
+  std::size_t clearing = 0;  // wait for their PUBCOMP; they are in in_flight.abandoned
 
   // --- in
   BytesView input;

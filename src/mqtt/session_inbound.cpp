@@ -99,6 +99,7 @@ bool Session::Impl::handle_connack(const Frame& frame, Event& event) {
     requeue_in_flight();
     received.clear();
   }
+  if (connack.session_present && !has_session) adopted = true;
   connack_seen = true;
   has_session = true;
   if (sent_clean_start)
@@ -305,8 +306,9 @@ bool Session::Impl::handle_ack(const Frame& frame, Event& event) {
           slot.on_wire = true;
           queue_ack(PacketType::pubrel, id);
         } else if (ack.type == PacketType::pubrec || (ack.type == PacketType::pubcomp && slot.on_wire)) {
-          in_flight.remove(in_flight.abandoned, at);
-          in_flight.free(at);
+          const bool was_expected = slot.released;
+          end_abandoned(at);
+          if (was_expected) return false;
         }
         break;
       default: break;

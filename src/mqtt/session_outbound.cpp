@@ -56,7 +56,7 @@ bool Session::Impl::has_sendable() const {
   if (pending.empty()) return false;
   const HeldRecord next = pending.front();
   if (next.is_stored()) return may_send_stored(next);
-  return next.header().qos == QoS::at_most_once || may_take_id();
+  return next.header().qos == QoS::at_most_once || may_take_id(next.header().qos);
 }
 
 std::size_t Session::Impl::transmit(std::span<std::byte> buffer, Instant now) {
@@ -151,14 +151,53 @@ void Session::Impl::send_next(Out& out) {
     return settle_pending(Outcome::refused, why);
   }
   if (header.qos != QoS::at_most_once) {
-    if (!may_take_id()) return;
-    head.packet_id = in_flight.take();
+    if (!may_take_id(header.qos)) return;
+    head.packet_id = take_id(header.qos);
+    if (head.packet_id == 0) {
+      out.at += control.take({out.at, out.room()});
+      return;
+    }
     enter_flight(head.packet_id, message,
                  header.qos == QoS::at_least_once ? Kind::publish_qos_1 : Kind::publish_qos_2);
   }
   pop_pending();
   if (alias.alias != 0) aliases_out.sent(alias, record.topic());
   send_publish(out, head, head_size, message, head.packet_id);
+}
+
+// 0: the server has to answer first. More are cleared at a time the more were needed so far, and before the window is
+// waited for, so that a burst waits for a few answers and a single message for one.
+std::uint16_t Session::Impl::take_id(QoS qos) {
+  if (qos != QoS::exactly_once || !adopted) return in_flight.take();
+  if (clearing == 0) {
+    auto more = std::min<std::size_t>(std::max<std::size_t>(cleared_count, 16), free_window());
+    for (; more > 0 && in_flight.has_free() && !is_cleared(in_flight.next_free()); --more)
+      clear_id(in_flight.take());
+  }
+  return in_flight.has_free() && is_cleared(in_flight.next_free()) ? in_flight.take() : std::uint16_t{0};
+}
+
+// Where the server holds the identifier, its PUBLISH had come: this ends the exchange as the former process would have.
+// Where it does not, PUBCOMP says so or, in 3.1.1, nothing.
+void Session::Impl::clear_id(std::uint16_t id) {
+  auto& slot = in_flight[id];
+  slot.kind = Kind::abandoned;
+  slot.on_wire = slot.released = true;
+  in_flight.append(in_flight.abandoned, id);
+  ++clearing;
+  queue_ack(PacketType::pubrel, id);
+}
+
+void Session::Impl::end_abandoned(std::uint16_t at) {
+  if (in_flight[at].released) {
+    in_flight[at].released = false;
+    if (cleared.size() <= at) cleared.resize(std::max<std::size_t>(at + std::size_t{1}, 2 * cleared.size()));
+    cleared[at] = true;
+    ++cleared_count;
+    --clearing;
+  }
+  in_flight.remove(in_flight.abandoned, at);
+  in_flight.free(at);
 }
 
 void Session::Impl::enter_flight(std::uint16_t at, HeldRecord record, Kind kind) {

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <random>
+#include <set>
 
 #include "mqtt/scripted_server.hpp"
 
@@ -474,6 +475,105 @@ TEST(SessionPublish, an_alias_is_not_worth_a_packet_that_is_too_large_MQTT_3_2_2
   server.publish_record("x", QoS::at_most_once, "plant/a");
   server.flush();
   EXPECT_EQ(server.next_hex(), hex(bytes("30 0b 0007 'plant/a' 00 'x'")));
+}
+
+// --- a session of a former process -----------------------------------------------------------------------------------
+
+// Takes PUBRELs for identifiers that were not in use.
+std::vector<std::uint16_t> pubrels(ScriptedServer& server) {
+  std::vector<std::uint16_t> ids;
+  while (!server.sent.empty()) {
+    const auto* ack = std::get_if<AckView>(&server.sent.front()->view);
+    if (!ack || ack->type != PacketType::pubrel) break;
+    ids.push_back(ack->packet_id);
+    server.sent.pop_front();
+  }
+  return ids;
+}
+
+// Answers PUBRELs until there are none, as a server does that holds none of them.
+std::size_t clear_all(ScriptedServer& server) {
+  std::size_t count = 0;
+  for (auto ids = pubrels(server); !ids.empty(); ids = pubrels(server)) {
+    count += ids.size();
+    for (const auto id : ids) server.ack(PacketType::pubcomp, id, ReasonCode::packet_identifier_not_found);
+  }
+  return count;
+}
+
+TEST(SessionAdopted, an_identifier_is_cleared_before_its_first_qos_2_message_MQTT_4_3_3) {
+  for (const auto version : {ProtocolVersion::v5, ProtocolVersion::v3_1_1}) {
+    ScriptedServer server(persistent(version));
+    server.connect(true);
+    server.publish_record("0", QoS::at_most_once);
+    server.publish_record("1", QoS::at_least_once);
+    server.flush();
+    EXPECT_EQ(payloads_of(server).size(), 2u) << "those wait for nothing";
+    EXPECT_TRUE(server.sent.empty());
+
+    server.publish_record("2", QoS::exactly_once);
+    server.publish_record("3", QoS::at_least_once);
+    server.flush();
+    EXPECT_GT(clear_all(server), 0u);
+    const auto first = server.next_as<PublishView>();
+    EXPECT_EQ(as_text(first.payload), "2");
+    const auto id = first.packet_id;
+    EXPECT_EQ(as_text(server.next_as<PublishView>().payload), "3") << "in their order";
+    clear_all(server);
+    server.ack(PacketType::pubrec, id);
+    EXPECT_EQ(pubrels(server), std::vector{id});
+    server.ack(PacketType::pubcomp, id);
+    EXPECT_EQ(server.completed.back().outcome, Outcome::acknowledged);
+    EXPECT_EQ(server.session.counts().answers_ignored, 0u);
+  }
+}
+
+TEST(SessionAdopted, a_full_window_of_qos_2_gets_through_in_order_with_each_identifier_cleared_once) {
+  auto config = persistent();
+  config.max_inflight = 200;
+  ScriptedServer server(config);
+  server.connect(true);
+  std::set<std::uint16_t> cleared;
+  std::vector<std::string> came;
+  int next = 0;
+  for (int round = 0; came.size() < 3'000; ++round) {
+    ASSERT_LT(round, 20'000);
+    while (next < 3'000 && server.session.publish_room() > 0)
+      server.publish_record(std::to_string(next++), QoS::exactly_once);
+    server.flush();
+    if (server.sent.empty()) break;
+    const auto& packet = server.next();
+    if (const auto* publish = std::get_if<PublishView>(&packet.view)) {
+      EXPECT_TRUE(cleared.contains(publish->packet_id));
+      came.emplace_back(as_text(publish->payload));
+      server.ack(PacketType::pubrec, publish->packet_id);
+    } else {
+      const auto id = std::get<AckView>(packet.view).packet_id;
+      cleared.insert(id);
+      server.ack(PacketType::pubcomp, id);
+    }
+  }
+  ASSERT_EQ(came.size(), 3'000u);
+  for (std::size_t i = 0; i < came.size(); ++i) ASSERT_EQ(came[i], std::to_string(i));
+  EXPECT_LT(cleared.size(), 600u);
+}
+
+TEST(SessionAdopted, clearing_goes_on_after_a_reconnect_and_ends_with_the_session) {
+  ScriptedServer server(persistent());
+  server.connect(true);
+  server.publish_record("x", QoS::exactly_once);
+  server.flush();
+  const auto asked = pubrels(server);
+  ASSERT_FALSE(asked.empty());
+  server.reconnect(true);
+  EXPECT_EQ(pubrels(server), asked);
+  server.reconnect(false);
+  EXPECT_THAT(payloads_of(server), ElementsAre("x")) << "a new session holds nothing";
+  server.sent.clear();
+  server.reconnect(true);
+  server.publish_record("y", QoS::exactly_once);
+  server.flush();
+  EXPECT_THAT(payloads_of(server), ElementsAre("dup:x", "y")) << "this session is our own";
 }
 
 }  // namespace

@@ -537,6 +537,28 @@ TEST(Faults, N19_the_acknowledgement_timeout_lets_a_slow_server_be) {
   EXPECT_EQ(broker.connections(), 1u) << "each was answered in time";
 }
 
+// --- P1 --------------------------------------------------------------------------------------------------------------
+
+TEST(Faults, P1_what_a_former_process_left_at_the_server_swallows_no_qos_2_message) {
+  ScriptedBroker broker;
+  std::atomic<bool> deaf{true};
+  broker.on(PacketType::pubrel, [&](Link&, const mqtt::PacketView&) { return deaf.load(); });
+  {
+    Client former(persistent_config(broker.url(), "heir"));
+    ASSERT_TRUE(former.connect(patience));
+    for (int i = 0; i < 50; ++i) publish_next(former, broker.ledger(), QoS::exactly_once);
+    ASSERT_TRUE(eventually([&] { return broker.packets(PacketType::pubrel) == 50; }));
+    former.shutdown(0ms);
+  }
+  deaf = false;  // it holds 50 identifiers
+  Client client(persistent_config(broker.url(), "heir"));
+  ASSERT_TRUE(client.connect(patience));
+  for (int i = 0; i < 50; ++i) publish_next(client, broker.ledger(), QoS::exactly_once);
+  EXPECT_TRUE(client.flush(patience));
+  EXPECT_EQ(client.metrics().acknowledged, 50u);
+  EXPECT_EQ(broker.ledger().balance(), all_well);
+}
+
 // --- N20 -------------------------------------------------------------------------------------------------------------
 
 TEST(Faults, N20_with_every_identifier_in_flight_messages_queue_and_publishing_stays_fast) {

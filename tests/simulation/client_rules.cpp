@@ -102,6 +102,9 @@ void ClientRules::requeue_flights() {
   flight_.clear();
   by_id_.clear();
   abandoned_.clear();
+  adopted_ = false;
+  clearing_.clear();
+  cleared_.clear();
   resend_.clear();
   wire_ = 0;
 }
@@ -305,6 +308,8 @@ void ClientRules::take_flight(std::uint64_t sequence, std::uint16_t id, bool dup
   check(flight.stage == Stage::sent, "a PUBLISH after its PUBREC [MQTT-4.3.3-6]", sequence);
   if (flight.id == 0) {
     check(!holds_id(id), "a packet identifier that is in use [MQTT-2.2.1-3]", id);
+    check(!adopted_ || messages_.out[sequence].content.qos != QoS::exactly_once || cleared_.contains(id),
+          "an identifier that a former process may have used", id);
     flight.id = id;
     by_id_[id] = sequence;
   }
@@ -339,6 +344,12 @@ void ClientRules::answer_sent(PacketType type, std::uint16_t id, ReasonCode reas
                                            : "client sent an acknowledgement {} reason {}, type {}",
                 id, static_cast<std::uint64_t>(reason), static_cast<std::uint64_t>(type));
   const auto fits = [&](const Due& due) { return due.type == type && due.id == id && due.reason == reason; };
+  if (adopted_ && type == PacketType::pubrel && !holds_id(id) && std::ranges::none_of(due_, fits)) {
+    check(reason == ReasonCode::success && !cleared_.contains(id), "a PUBREL that nothing asked for", id);
+    clearing_.push_back(id);
+    abandoned_[id] = true;
+    return;
+  }
   while (!due_.empty() && due_.front().optional && !fits(due_.front())) due_.pop_front();
   if (due_.empty()) return fail("a ", to_string(type), " of ", id, " that nothing asked for");
   if (!fits(due_.front())) {
@@ -395,7 +406,9 @@ void ClientRules::at_rest(const Session& session, Instant now) {
   if (!resend_.empty()) {
     check(wire_ >= window, "a re-send sleeps", *resend_.begin());
   } else if (!pending_.empty()) {
-    const bool waits = messages_.out[*pending_.begin()].content.qos != QoS::at_most_once && wire_ >= window;
+    const auto qos = messages_.out[*pending_.begin()].content.qos;
+    const bool waits =
+        (qos != QoS::at_most_once && wire_ >= window) || (qos == QoS::exactly_once && !clearing_.empty());
     check(waits, "a message sleeps", *pending_.begin());
   }
 }

@@ -7,7 +7,7 @@
 // Checked: CONNECT first and DISCONNECT last; clean start; identifiers free or held by the same message; DUP on re-sends
 // and only there; one ascending order of messages, re-sends before anything new [MQTT-4.6.0-1]; receive maximum and
 // max_inflight; maximum packet size, maximum QoS, retain available; topic, payload, properties and what is left of the
-// expiry; PUBREL after PUBREC and in its order [MQTT-4.6.0-4]; acknowledgements in the order of arrival [MQTT-4.6.0-2,
+// expiry; in a session of a former process no QoS 2 under an identifier that was not cleared; PUBREL after PUBREC and in its order [MQTT-4.6.0-4]; acknowledgements in the order of arrival [MQTT-4.6.0-2,
 // MQTT-4.6.0-3]; aliases within the maximum and never across a connection; keep-alive both ways; every event where its
 // packet was, and no other; exactly one Completed per message with the right outcome; nothing sendable left unsent.
 
@@ -191,6 +191,10 @@ class ClientRules {
   std::unordered_map<std::uint16_t, Request> requests_;
   // Identifiers of QoS 2 messages that the client has given up and the server may hold; true: PUBREL was sent.
   std::unordered_map<std::uint16_t, bool> abandoned_;
+  // A session of a former process, which may hold any identifier: a PUBREL and its PUBCOMP come before QoS 2 under it.
+  bool adopted_ = false;
+  std::vector<std::uint16_t> clearing_;  // in `abandoned_` too; in the order of their PUBRELs
+  std::set<std::uint16_t> cleared_;
   std::deque<Settled> settled_;  // Completed events that must come, in this order
   std::size_t wire_ = 0;
   std::uint64_t release_number_ = 0;

@@ -91,6 +91,7 @@ ClientRules::Expected ClientRules::connack_taken(const Frame& frame, const Tag& 
       static_cast<std::uint16_t>(p.number(PropertyId::server_keep_alive, config_.keepalive_s));
   limits_.maximum_qos = static_cast<QoS>(p.number(PropertyId::maximum_qos, 2));
   limits_.retain_available = p.number(PropertyId::retain_available, 1) != 0;
+  if (view.session_present && !has_session_) adopted_ = true;
   connected_ = has_session_ = true;
   excuse_ += journal_.now - last_packet_;  // nothing may be sent between CONNECT and CONNACK
   if (clean_) wants_clean_ = false;        // else it was asked for after CONNECT
@@ -111,6 +112,7 @@ ClientRules::Expected ClientRules::connack_taken(const Frame& frame, const Tag& 
     }
     for (const auto& [number, sequence] : releases)
       due_.push_back({PacketType::pubrel, flight_[sequence].id});
+    for (const auto id : clearing_) due_.push_back({PacketType::pubrel, id});
   }
   return {.kind = Expected::Kind::connected, .number = view.session_present};
 }
@@ -212,6 +214,7 @@ ClientRules::Expected ClientRules::ack_taken(const Frame& frame, const Tag& tag)
       due_.push_back({PacketType::pubrel, id});
     } else if (view.type == PacketType::pubrec || (view.type == PacketType::pubcomp && given_up->second)) {
       abandoned_.erase(given_up);
+      if (std::erase(clearing_, id) != 0) cleared_.insert(id);
     }
     return {};
   }

@@ -97,7 +97,9 @@ void DurableServer::handle_publish(const mqtt::PublishView& packet) {
   const bool refused = v5() && random_.chance(habits.refuse_message);
   const auto reason = refused ? ReasonCode::quota_exceeded : ReasonCode::success;
   const auto held = recorded_.find(id);
-  if (held != recorded_.end() && held->second != number && application_.orphaned(held->second, id)) {
+  // Before QoS 2 a plain identifier of a former process has been cleared.
+  if ((packet.qos == QoS::at_least_once || id >= 0x8000) && held != recorded_.end() &&
+      held->second != number && application_.orphaned(held->second, id)) {
     recorded_.erase(held);
   }
   if (packet.qos == QoS::at_least_once) {

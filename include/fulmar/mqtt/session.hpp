@@ -87,7 +87,8 @@ struct SessionConfig {
   std::uint32_t maximum_packet_size = 256u << 20;  // inbound; advertised in 5.0, enforced always
   std::uint16_t topic_alias_maximum = 0;           // inbound aliases the server may use
   std::optional<Will> will;
-  // A persistent session that a former process left at the server is taken over on the first connect without clean start;
+  // A persistent session that a former process left at the server is taken over on the first connect without clean start:
+  // it may hold any identifier for QoS 2, so each is cleared by a PUBREL and its PUBCOMP before its first QoS 2 message.
   // false: closed as a protocol violation, and the next connect asks for a clean start [MQTT-3.2.2-4].
   bool adopt_session = true;
   // publish_stored() will be used: reserves the packet identifiers 0x8000..0xbfff for it, and leaves 1..0x7fff to the others.
