@@ -328,7 +328,7 @@ class AliasTable {
 };
 
 TEST(Faults, N17_topic_aliases_stay_below_the_maximum_and_within_a_connection) {
-  for (const std::uint32_t maximum : {0, 1, 2, 10}) {
+  for (const auto maximum : {0u, 1u, 2u, 10u}) {
     SCOPED_TRACE(maximum);
     ScriptedBroker broker;
     AliasTable aliases(broker, maximum);

@@ -90,7 +90,7 @@ void DurableServer::lost(const Connection& connection) {
 void DurableServer::handle_publish(const mqtt::PublishView& packet) {
   const auto number = number_in(packet.payload);
   journal_.note("server gets {} id {}, QoS and 10 * DUP {}", number, packet.packet_id,
-                static_cast<std::uint64_t>(packet.qos) + 10u * packet.dup);
+                static_cast<std::uint64_t>(packet.qos) + (packet.dup ? 10u : 0u));
   application_.came(number, packet);
   if (packet.qos == QoS::at_most_once) return application_.delivered(number);
   const auto id = packet.packet_id;
