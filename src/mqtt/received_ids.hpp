@@ -34,7 +34,7 @@ class ReceivedIds {
   // The entry is valid until the next insert() or erase().
   Entry* find(std::uint16_t id) {
     if (size_ == 0) return nullptr;
-    for (std::size_t i = id & mask();; i = (i + 1) & mask()) {
+    for (std::size_t i = home_of(id);; i = (i + 1) & mask()) {
       if (entries_[i].id == id) return &entries_[i];
       if (entries_[i].id == 0) return nullptr;
     }
@@ -51,7 +51,7 @@ class ReceivedIds {
     // Backward shift: what probed past the hole moves into it, so that no tombstones are needed.
     std::size_t hole = static_cast<std::size_t>(entry - entries_.data());
     for (std::size_t i = (hole + 1) & mask(); entries_[i].id != 0; i = (i + 1) & mask()) {
-      const std::size_t home = entries_[i].id & mask();
+      const std::size_t home = home_of(entries_[i].id);
       if (((i - home) & mask()) >= ((i - hole) & mask())) {
         entries_[hole] = entries_[i];
         hole = i;
@@ -80,9 +80,11 @@ class ReceivedIds {
 
  private:
   std::size_t mask() const { return entries_.size() - 1; }
+  // Scattered: identifiers come in sequence, and a run of neighbours would be walked through at each erase().
+  std::size_t home_of(std::uint16_t id) const { return id * std::size_t{40'503} & mask(); }
 
   Entry& place(std::uint16_t id) {
-    std::size_t i = id & mask();
+    std::size_t i = home_of(id);
     while (entries_[i].id != 0) i = (i + 1) & mask();
     entries_[i].id = id;
     return entries_[i];
