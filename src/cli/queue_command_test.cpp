@@ -12,6 +12,7 @@
 #include <boost/json.hpp>
 
 #include "cli/command_rig.hpp"
+#include "tests/support/sanitizer.hpp"
 
 namespace fulmar::cli {
 namespace {
@@ -451,6 +452,7 @@ TEST_F(QueueCommandTest, a_trial_of_repair_tells_what_it_would_do) {
 }
 
 TEST_F(QueueCommandTest, a_disk_that_cannot_sync_is_told) {
+  if (test::sanitized) GTEST_SKIP() << "a sanitizer's process cannot be traced";
   ok({"add", "{}"});
   if (test::run({.argv = {"sh", "-c", "strace -o /dev/null true"}, .output = {}}, patience) != 0)
     GTEST_SKIP() << "strace may not trace here";
