@@ -7,8 +7,9 @@
 namespace fulmar::bench {
 namespace {
 
-constexpr std::string_view before_number = R"({"n":")";
-constexpr std::string_view after_number = R"(","x":")";
+// Spaced as a YAML store gives a payload back, which keeps what it means and not its spaces.
+constexpr std::string_view before_number = R"({"n": ")";
+constexpr std::string_view after_number = R"(", "x": ")";
 constexpr std::string_view end = R"("})";
 constexpr std::size_t digits = 12;
 
