@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,6 +57,11 @@ class Fifo {
   const std::filesystem::path& path() const { return path_; }
   void write(const std::string& text) {
     EXPECT_EQ(::write(fd_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  }
+  // The reader has got all; it may still have to look at it.
+  bool taken() const {
+    int left = 0;
+    return ::ioctl(fd_, FIONREAD, &left) == 0 && left == 0;
   }
   void close() {
     if (fd_ >= 0) ::close(fd_);

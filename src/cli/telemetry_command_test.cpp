@@ -191,6 +191,7 @@ TEST_F(TelemetryCommand, a_signal_sends_what_waits_and_ends_it) {
   ASSERT_TRUE(broker.log_contains("Sending CONNACK to sender"));
   fifo.write(numbered_lines(5));
   // One record alone would still wait for its batch.
+  ASSERT_TRUE(eventually([&] { return fifo.taken(); }));
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   sender.signal(SIGINT);
   const auto ran = sender.finish();
@@ -220,6 +221,7 @@ TEST_F(TelemetryCommand, the_second_signal_ends_it_at_once) {
   ASSERT_TRUE(broker.log_contains("Sending CONNACK to sender"));
   broker.freeze();  // connected, and nothing is acknowledged
   fifo.write(numbered_lines(5));
+  ASSERT_TRUE(eventually([&] { return fifo.taken(); }));
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   sender.signal(SIGINT);
   ASSERT_TRUE(eventually([&] { return sender.err().contains("5 records wait for the broker"); }))
@@ -312,7 +314,8 @@ TEST_F(TelemetryCommand, a_signal_leaves_what_waits_in_the_spool) {
   auto sender = start(broker.port(), {"--spool", spool, "--source", fifo.path()});
   fifo.write(numbered_lines(250));
   // The last 50 wait for more.
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  ASSERT_TRUE(eventually([&] { return fifo.taken(); }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
   sender.signal(SIGINT);
   const auto ran = sender.finish();
   EXPECT_EQ(ran.code, 128 + SIGINT) << "its input had not come to its end";

@@ -34,7 +34,9 @@ class InFlight {
     release,        // PUBREL sent, waits for PUBCOMP
     subscribe,
     unsubscribe,
-    abandoned,  // QoS 2 that was given up, or is somebody else's: the server may hold its identifier until its session ends
+    // QoS 2 that was given up or that a former process may have sent: the server may hold its identifier as long as its
+    // session.
+    abandoned,
   };
 
   struct Slot {

@@ -10,6 +10,7 @@
 #include <set>
 #include <thread>
 
+#include "spool/inspector.hpp"
 #include "spool/log_fixture.hpp"
 #include "tests/support/sanitizer.hpp"
 
@@ -345,6 +346,19 @@ TEST(Spool, reports_that_the_directory_is_taken_and_rejects_what_is_appended) {
   ASSERT_TRUE(second.until([&] { return !second.rejected.empty(); }));
   EXPECT_THAT(second.open_error, testing::HasSubstr("in use by process 4711"));
   EXPECT_TRUE(second.spool->stop(10s));
+}
+
+TEST(Spool, writes_down_what_was_acknowledged_after_64_without_waiting_for_the_time) {
+  Disk disk;
+  Owner owner(disk, [](auto& options) { options.cursor_interval = 1h; });
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(owner.append("entry", Promise::synced));
+  ASSERT_TRUE(owner.until_synced());
+  const auto low = [&] {
+    const auto found = Inspector::open(disk, "/spool");
+    return found && found->cursor() ? found->cursor()->low : 0;
+  };
+  for (Sequence sequence = 1; sequence <= 64; ++sequence) owner.spool->acknowledge(sequence);
+  EXPECT_TRUE(owner.eventually([&] { return low() == 64; })) << low();
 }
 
 TEST(Spool, opens_the_directory_when_it_can_and_tells_each_reason_once) {

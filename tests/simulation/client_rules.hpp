@@ -7,7 +7,8 @@
 // Checked: CONNECT first and DISCONNECT last; clean start; identifiers free or held by the same message; DUP on re-sends
 // and only there; one ascending order of messages, re-sends before anything new [MQTT-4.6.0-1]; receive maximum and
 // max_inflight; maximum packet size, maximum QoS, retain available; topic, payload, properties and what is left of the
-// expiry; in a session of a former process no QoS 2 under an identifier that was not cleared; PUBREL after PUBREC and in its order [MQTT-4.6.0-4]; acknowledgements in the order of arrival [MQTT-4.6.0-2,
+// expiry; in a session of a former process no QoS 2 under an identifier that was not cleared; PUBREL after PUBREC and in
+// its order [MQTT-4.6.0-4]; acknowledgements in the order of arrival [MQTT-4.6.0-2,
 // MQTT-4.6.0-3]; aliases within the maximum and never across a connection; keep-alive both ways; every event where its
 // packet was, and no other; exactly one Completed per message with the right outcome; nothing sendable left unsent.
 

@@ -149,7 +149,10 @@ void DurableServer::handle_ack(const mqtt::AckView& packet) {
     if (const auto gone = forgotten_.find(packet.packet_id); gone != forgotten_.end())
       lost_.insert(gone->second);
   } else {
-    if (habits.delivers_at_pubrel) application_.delivered(known->second);
+    // Clearing an identifier delivers what a former process had sent under it: its own delivery, not this one's.
+    const bool former = packet.packet_id < 0x8000 && application_.orphaned(known->second, packet.packet_id);
+    if (habits.delivers_at_pubrel)
+      (former ? application_.delivered_late : application_.delivered)(known->second);
     recorded_.erase(known);
   }
   answers_.push_back({PacketType::pubcomp, packet.packet_id, reason});

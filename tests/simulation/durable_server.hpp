@@ -36,6 +36,7 @@ class DurableServer {
   struct Application {
     std::function<void(std::uint64_t number, const mqtt::PublishView& packet)> came;  // each PUBLISH
     std::function<void(std::uint64_t number)> delivered;
+    std::function<void(std::uint64_t number)> delivered_late;  // what a process had sent that is gone
     std::function<void(std::uint64_t number)> refused;
     // Whether the next process cannot know that the server holds this message under this identifier.
     std::function<bool(std::uint64_t number, std::uint16_t id)> orphaned;

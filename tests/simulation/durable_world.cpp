@@ -86,6 +86,13 @@ void DurableWorld::make_plan() {
       DurableServer::Application{
           .came = [this](std::uint64_t number, const mqtt::PublishView& packet) { came(number, packet); },
           .delivered = [this](std::uint64_t number) { delivered(number); },
+          .delivered_late =
+              [this](std::uint64_t number) {
+                if (!messages_[number].plain)
+                  journal_.fail("message " + std::to_string(number) + " is ended as if its process had gone");
+                ++messages_[number].deliveries;
+                ++totals_.delivered;
+              },
           .refused =
               [this](std::uint64_t number) {
                 if (number < messages_.size()) messages_[number].refused = true;
@@ -210,10 +217,7 @@ void DurableWorld::delivered(std::uint64_t number) {
   const auto what = "message " + std::to_string(number) + " of QoS " +
                     std::to_string(static_cast<int>(message.qos)) + " is delivered twice";
   if (message.qos == QoS::at_least_once) return;
-  // To clear an identifier of a former process ends its exchange, and so delivers what that one had sent.
-  const bool by_two = message.plain && message.sent_before;
-  if (message.deliveries_there > 1 && once_holds_ && !by_two)
-    journal_.fail(what + " by one process to one session");
+  if (message.deliveries_there > 1 && once_holds_) journal_.fail(what + " by one process to one session");
   if (message.qos == QoS::exactly_once && exactly_once_ && !message.plain && message.deliveries > 1)
     journal_.fail(what);
 }
