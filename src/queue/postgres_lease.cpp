@@ -113,20 +113,28 @@ std::string default_worker() {
   return std::string(host) + ":" + std::to_string(::getpid());
 }
 
-// One statement changes a row once: a batch that names an item twice takes as many rounds.
-template <typename Element, typename IdOf, typename Round>
-Result<void> in_rounds(std::span<const Element> batch, IdOf id_of, Round round) {
+// One statement changes a row once, and carries no more bytes than it should: a batch that names an item twice, or has
+// much to carry, takes several rounds.
+template <typename Element, typename IdOf, typename BytesOf, typename Round>
+Result<void> in_rounds(std::span<const Element> batch, IdOf id_of, BytesOf bytes_of, Round round) {
   std::vector<std::size_t> left(batch.size());
   for (std::size_t i = 0; i < left.size(); ++i) left[i] = i;
   while (!left.empty()) {
     std::set<std::string_view> seen;
     std::vector<std::size_t> now, later;
     for (const auto i : left) (seen.insert(id_of(batch[i])).second ? now : later).push_back(i);
-    if (auto ok = round(std::span<const std::size_t>(now)); !ok) return ok;
+    for (std::span<const std::size_t> rest = now; !rest.empty();) {
+      const auto count = for_one_statement(rest, [&](std::size_t i) { return bytes_of(batch[i]); });
+      if (auto ok = round(rest.first(count)); !ok) return ok;
+      rest = rest.subspan(count);
+    }
     left = std::move(later);
   }
   return {};
 }
+
+std::string_view id_of_key(const LeaseKey& key) { return key.id; }
+std::size_t bytes_of_key(const LeaseKey& key) { return key.id.size() + sizeof key.token; }
 
 struct LeaseColumns {
   std::vector<std::string_view> ids;
@@ -249,11 +257,7 @@ Result<Extended> PostgresOperations::extend(std::span<const LeaseKey> leases, Du
     if (!rows->empty()) extended.until = time_of(rows->number(0, 1));
     return explain(leases, missing(indexes, *rows), Verb::extend, extended.refusals);
   };
-  if (auto ok = in_rounds(
-          leases, [](const LeaseKey& key) -> std::string_view { return key.id; }, round);
-      !ok) {
-    return std::unexpected(ok.error());
-  }
+  if (auto ok = in_rounds(leases, id_of_key, bytes_of_key, round); !ok) return std::unexpected(ok.error());
   if (extended.until == Time{}) {
     auto now = transaction_.execute(statement_time, Params().add(transaction_.now()));
     if (!now) return std::unexpected(now.error());
@@ -289,8 +293,11 @@ Result<std::vector<Refusal>> PostgresOperations::complete(std::span<const Comple
     if (auto ok = release_dependents(dependents); !ok) return ok;
     return explain(keys, missing(indexes, (*answer)[0]), Verb::complete, refusals);
   };
-  const auto id_of = [](const Completion& completion) -> std::string_view { return completion.lease.id; };
-  if (auto ok = in_rounds(completions, id_of, round); !ok) return std::unexpected(ok.error());
+  const auto id_of = [](const Completion& completion) { return id_of_key(completion.lease); };
+  const auto bytes_of = [](const Completion& completion) {
+    return bytes_of_key(completion.lease) + completion.result.size();
+  };
+  if (auto ok = in_rounds(completions, id_of, bytes_of, round); !ok) return std::unexpected(ok.error());
   sort_by_index(refusals);
   return refusals;
 }
@@ -306,18 +313,17 @@ Result<std::vector<Refusal>> PostgresOperations::release(std::span<const LeaseKe
     for (std::size_t i = 0; i < rows->size(); ++i) transaction_.wakes(rows->text(i, 1));
     return explain(leases, missing(indexes, *rows), Verb::release, refusals);
   };
-  if (auto ok = in_rounds(
-          leases, [](const LeaseKey& key) -> std::string_view { return key.id; }, round);
-      !ok) {
-    return std::unexpected(ok.error());
-  }
+  if (auto ok = in_rounds(leases, id_of_key, bytes_of_key, round); !ok) return std::unexpected(ok.error());
   sort_by_index(refusals);
   return refusals;
 }
 
 Result<std::vector<Refusal>> PostgresOperations::fail(std::span<const queue::Failure> failures) {
   std::vector<Refusal> refusals;
-  const auto id_of = [](const queue::Failure& failure) -> std::string_view { return failure.lease.id; };
+  const auto id_of = [](const queue::Failure& failure) { return id_of_key(failure.lease); };
+  const auto bytes_of = [](const queue::Failure& failure) {
+    return bytes_of_key(failure.lease) + failure.error.size();
+  };
   const auto round = [&](std::span<const std::size_t> indexes) -> Result<void> {
     std::vector<std::string_view> ids;
     for (const auto i : indexes) ids.push_back(failures[i].lease.id);
@@ -340,7 +346,7 @@ Result<std::vector<Refusal>> PostgresOperations::fail(std::span<const queue::Fai
     if (!attempts.empty()) transaction_.changed();
     return end_attempts(attempts);
   };
-  if (auto ok = in_rounds(failures, id_of, round); !ok) return std::unexpected(ok.error());
+  if (auto ok = in_rounds(failures, id_of, bytes_of, round); !ok) return std::unexpected(ok.error());
   sort_by_index(refusals);
   return refusals;
 }

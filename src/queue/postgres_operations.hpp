@@ -110,7 +110,9 @@ class PostgresOperations final : public Operations {
   Result<std::map<std::string, ItemId, std::less<>>> live_keys(std::int32_t queue,
                                                                std::span<const std::string_view> keys);
   Result<std::map<std::string, State, std::less<>>> share_states(const std::set<std::string_view>& ids);
-  Result<std::set<std::string, std::less<>>> insert_rows(const QueueRow& queue, std::span<const NewRow> rows);
+  // The ids of those that it made.
+  Result<std::unordered_set<std::string>> insert_rows(const Statement& statement, std::string_view queue,
+                                                      std::span<const NewRow> rows);
   Result<void> check_cycles(std::span<const NewRow> rows);
   Result<void> insert_waits(std::span<const NewRow> rows);
   Result<void> lock_graph();

@@ -51,6 +51,18 @@ extern const Statement settle_completed;
 
 std::vector<std::string_view> views(std::span<const ItemId> ids);
 
+// How many of `rows`, at least one, a statement carries. libpq moves all that it has not yet sent whenever the socket takes
+// a piece: one statement of 24 MiB would copy gigabytes.
+template <typename Row, typename BytesOf>
+std::size_t for_one_statement(std::span<const Row> rows, BytesOf bytes_of) {
+  constexpr std::size_t bytes_enough = std::size_t{1} << 20;
+  std::size_t count = 0;
+  for (std::size_t bytes = 0; count < rows.size() && (count == 0 || bytes < bytes_enough); ++count) {
+    bytes += bytes_of(rows[count]);
+  }
+  return count;
+}
+
 // UTF-8 without control characters that a server does not store: others become U+FFFD.
 std::string storable(std::string_view text);
 

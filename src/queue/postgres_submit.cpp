@@ -194,27 +194,24 @@ Result<std::vector<Submitted>> PostgresOperations::submit_simply(std::string_vie
       if (!item.unique_key.empty()) keys.push_back(item.unique_key);
       rows.push_back(std::move(row));
     }
-    auto inserted = transaction_.execute(std::vector<Call>{new_rows_call(insert_simple, queue, rows)});
-    if (!inserted) return std::unexpected(inserted.error());
-    const auto& made = (*inserted)[0];
-    if (made.size() == left.size()) {
+    auto made = insert_rows(insert_simple, queue, rows);
+    if (!made) return std::unexpected(made.error());
+    if (made->size() == left.size()) {
       done = true;
       return submitted;
     }
     auto there = transaction_.execute(queue_is_unbounded, Params().add(queue));
     if (!there) return std::unexpected(there.error());
     if (there->empty()) {
-      if (made.empty()) return submitted;
+      if (made->empty()) return submitted;
       return std::unexpected(
           transaction_.doom({Errc::io_error, "the queue's bound changed meanwhile", {}}, true));
     }
-    std::set<std::string_view> made_ids;
-    for (std::size_t i = 0; i < made.size(); ++i) made_ids.insert(made.text(i, 0));
     auto live = live_keys(static_cast<std::int32_t>(there->number(0, 0)), keys);
     if (!live) return std::unexpected(live.error());
     std::vector<std::size_t> again;
     for (const auto i : left) {
-      if (made_ids.contains(submitted[i].id)) continue;
+      if (made->contains(submitted[i].id)) continue;
       const auto found = items[i].unique_key.empty() ? live->end() : live->find(items[i].unique_key);
       if (found != live->end()) {
         submitted[i] = {found->second, false};
@@ -316,7 +313,7 @@ Result<std::vector<Submitted>> PostgresOperations::submit_with_care(std::string_
   auto full = take_room(*queue, rows.size());
   if (!full) return std::unexpected(full.error());
   if (*full) return std::unexpected(**full);
-  auto inserted = insert_rows(*queue, rows);
+  auto inserted = insert_rows(insert_careful, queue->name, rows);
   if (!inserted) return std::unexpected(inserted.error());
   if (inserted->size() != rows.size()) {
     // Somebody made one with the same id or key after we looked: another look gives the right answer.
@@ -362,13 +359,22 @@ Result<std::map<std::string, State, std::less<>>> PostgresOperations::share_stat
   return states;
 }
 
-Result<std::set<std::string, std::less<>>> PostgresOperations::insert_rows(const QueueRow& queue,
-                                                                           std::span<const NewRow> rows) {
-  std::set<std::string, std::less<>> made;
-  if (rows.empty()) return made;
-  auto inserted = transaction_.execute(std::vector<Call>{new_rows_call(insert_careful, queue.name, rows)});
-  if (!inserted) return std::unexpected(inserted.error());
-  for (std::size_t i = 0; i < (*inserted)[0].size(); ++i) made.emplace((*inserted)[0].text(i, 0));
+Result<std::unordered_set<std::string>> PostgresOperations::insert_rows(const Statement& statement,
+                                                                        std::string_view queue,
+                                                                        std::span<const NewRow> rows) {
+  const auto bytes_of = [](const NewRow& row) {
+    return row.payload.size() + row.metadata.size() + row.result.size() + row.error.size();
+  };
+  std::unordered_set<std::string> made;
+  while (!rows.empty()) {
+    const auto count = for_one_statement(rows, bytes_of);
+    auto inserted =
+        transaction_.execute(std::vector<Call>{new_rows_call(statement, queue, rows.first(count))});
+    if (!inserted) return std::unexpected(inserted.error());
+    const auto& ids = (*inserted)[0];
+    for (std::size_t i = 0; i < ids.size(); ++i) made.emplace(ids.text(i, 0));
+    rows = rows.subspan(count);
+  }
   return made;
 }
 
@@ -567,7 +573,7 @@ Result<ImportReport> PostgresOperations::import(std::string_view queue_name, std
       if (!none) return std::unexpected(none.error());
     }
   }
-  auto inserted = insert_rows(*queue, rows);
+  auto inserted = insert_rows(insert_careful, queue->name, rows);
   if (!inserted) return std::unexpected(inserted.error());
   if (inserted->size() != rows.size()) {
     return std::unexpected(transaction_.doom(

@@ -300,11 +300,14 @@ TEST_F(PostgresQueue, takes_and_gives_the_largest_payloads_and_batches) {
   const auto completed = complete(*store_, claimed->leases, result);
   ASSERT_TRUE(completed) << completed.error().message;
   EXPECT_THAT(*completed, IsEmpty());
-  EXPECT_EQ(get(*store_, claimed->leases[7].item.id)->result, result);
+  const auto one = get(*store_, claimed->leases[7].item.id);
+  ASSERT_TRUE(one) << one.error().message;
+  EXPECT_EQ(one->result, result);
 
   const auto many = submit(*store_, std::vector<NewItem>(Limits::batch_items));
   ASSERT_TRUE(many) << many.error().message;
   const auto first = claim(*store_, 1000);
+  ASSERT_TRUE(first) << first.error().message;
   ASSERT_THAT(first->leases, SizeIs(1000));
   for (std::size_t i = 0; i < 1000; ++i) ASSERT_EQ(first->leases[i].item.id, (*many)[i].id) << "in order";
 }
@@ -642,7 +645,11 @@ TEST_F(PostgresAway, time_and_again_loses_nothing_that_was_acknowledged_and_doub
     ++unexpected_errors;
     ADD_FAILURE() << error.message;
   };
-  std::vector<std::thread> threads;
+  std::vector<std::jthread> threads;
+  struct Stop {  // before they are joined, also when the server does not come back
+    std::atomic<bool>& stop;
+    ~Stop() { stop = true; }
+  } stop_at_the_end{stop};
   for (int t = 0; t < 3; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; !stop; ++i) {
