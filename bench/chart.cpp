@@ -19,7 +19,7 @@ constexpr const char* faint = "#6b7785";
 constexpr const char* grid = "#e3e7ec";
 
 // Okabe and Ito's palette: told apart by colour-blind readers too.
-constexpr std::array<std::pair<std::string_view, const char*>, 13> colours{{{"fulmar", "#0072b2"},
+constexpr std::array<std::pair<std::string_view, const char*>, 14> colours{{{"fulmar", "#0072b2"},
                                                                             {"libmosquitto", "#e69f00"},
                                                                             {"paho-c", "#009e73"},
                                                                             {"paho-cpp", "#56b4e9"},
@@ -27,6 +27,7 @@ constexpr std::array<std::pair<std::string_view, const char*>, 13> colours{{{"fu
                                                                             {"mqtt.js", "#d55e00"},
                                                                             {"eventfd", "#4d4d4d"},
                                                                             {"empty call", "#a0a0a0"},
+                                                                            {"bare copy", "#7a7a7a"},
                                                                             {"fulmar postgresql", "#56b4e9"},
                                                                             {"beanstalkd", "#e69f00"},
                                                                             {"Redis", "#d55e00"},

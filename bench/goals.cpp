@@ -27,8 +27,8 @@ std::vector<Row> AllRows::rows(std::string_view suite_name, const Labels& labels
 }
 
 bool is_rival(const Row& row) {
-  return !row.library.starts_with(ours) && row.library != "eventfd" && row.library != "empty call" &&
-         row.library != "bare file";
+  constexpr std::array<std::string_view, 4> bare{"eventfd", "empty call", "bare copy", "bare file"};
+  return !row.library.starts_with(ours) && std::ranges::find(bare, row.library) == bare.end();
 }
 
 // The rival with the best median, or nullptr.
@@ -109,6 +109,24 @@ class Judge {
     add(std::move(what), most == 0 ? "0" : fmt::format("≤ {}", text(most)),
         std::isnan(value) ? "" : text(value), rival_text(rows, column, value),
         value <= (most == 0 ? 0.0005 : most));
+  }
+
+  // p99.9 of publish() in a state of the server at most `most` ns. Shown beside that of a bare copy, which knows no states.
+  void tail_at_most(std::string what, const Labels& labels, double most) {
+    constexpr const char* tail = "caller_ns_p999";
+    const auto rows = rows_.rows("latency", labels);
+    const Column column{tail, ""};
+    const double value = worst(rows, column, &Row::median);
+    auto measured = std::isnan(value) ? "" : duration_text(value);
+    Labels bare_labels;
+    std::ranges::copy_if(labels, std::back_inserter(bare_labels),
+                         [](const auto& label) { return label.first == "manner"; });
+    for (const auto& row : rows_.rows("latency", bare_labels)) {
+      if (row.library != "bare copy" || measured.empty()) continue;
+      measured += fmt::format(", a bare copy {}", duration_text(row.median(tail)));
+    }
+    add(std::move(what), fmt::format("≤ {}", duration_text(most)), std::move(measured),
+        rival_text(rows, column, value), value <= most);
   }
 
   // At least `least` as a plain number.
@@ -262,14 +280,14 @@ std::vector<Goal> goals(std::span<const Results> suites) {
   judge.at_most("publish() in a burst, p99, up", "latency", {{"state", "up"}, {"manner", "burst"}},
                 "caller_ns_p99", 400, duration_text);
   for (const auto& [state, name] : states) {
-    judge.at_most(fmt::format("publish() in a burst, p99.9, {}", name), "latency",
-                  {{"state", state}, {"manner", "burst"}}, tail, 1'000, duration_text);
+    judge.tail_at_most(fmt::format("publish() in a burst, p99.9, {}", name),
+                       {{"state", state}, {"manner", "burst"}}, 1'000);
   }
   for (const auto& [manner, caller] : {std::pair{"paced", "busy"}, {"paced_asleep", "asleep"}}) {
     for (const auto& [state, name] : states) {
-      judge.at_most(fmt::format("publish() at 10 kHz, lazy, caller {} in between, p99.9, {}", caller, name),
-                    "latency", {{"state", state}, {"manner", manner}, {"wakeup", "lazy"}}, tail, 1'000,
-                    duration_text);
+      judge.tail_at_most(
+          fmt::format("publish() at 10 kHz, lazy, caller {} in between, p99.9, {}", caller, name),
+          {{"state", state}, {"manner", manner}, {"wakeup", "lazy"}}, 1'000);
     }
   }
   judge.not_above_bare_loop("publish() at 10 kHz, eager, p50", {{"state", "up"}, {"manner", "paced"}},

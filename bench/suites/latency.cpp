@@ -13,8 +13,9 @@
 //   paced         10,000 calls a second, the caller busy in between
 //   paced_asleep  the same, the caller asleep in between: its caches are cold and the core has to wake up
 //
-// Ours does each with eager wake-up and with lazy; a bare loop that is woken by an eventfd stands beside the eager
-// one, and a call that does nothing beside both, for what the machine itself does to a caller.
+// Ours does each with eager wake-up and with lazy. Beside it, for what the machine itself does to a caller: a bare loop that is
+// woken by an eventfd (the eager one's), a call that does nothing, and a bare copy: two atomic operations and a copy of the
+// message to where memory is mapped already, which is the least that hands it to another thread.
 // QoS 1. A library that has not done its calls within the time is cut off and shown as such. Rivals are measured once, ours
 // three times; nobody but ours and the bare loop is measured asleep.
 
@@ -23,6 +24,7 @@
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -304,6 +306,48 @@ Result<ChildReport> empty_scenario(const Parameters& parameters) {
   return recorder.finish(calls);
 }
 
+// Two atomic operations and a copy, each to where nothing was written before: what no queue between threads can do without.
+// Nobody takes anything out.
+Result<ChildReport> copy_scenario(const Parameters& parameters) {
+  constexpr std::size_t topic_bytes = publish_topic.size(), payload_bytes = 100, header_bytes = 16;
+  constexpr std::size_t block = (header_bytes + topic_bytes + payload_bytes + 7) / 8 * 8;
+  const auto manner = parameters.text("manner");
+  const auto seconds = parameters.number<double>("seconds");
+  const auto calls = manner == "burst" ? bursts * burst_messages : calls_in(seconds);
+  const std::size_t bytes = calls * block;
+  void* const memory =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (memory == MAP_FAILED) return fail(Errc::io_error, "no memory to copy to");
+  auto* const blocks = static_cast<std::byte*>(memory);
+  const std::string payload(payload_bytes, 'x');
+  std::atomic<std::uint64_t> head = 0;
+  const auto call = [&] {
+    auto* const to = blocks + head.fetch_add(block, std::memory_order_acq_rel);
+    std::memcpy(to + header_bytes, publish_topic.data(), topic_bytes);
+    std::memcpy(to + header_bytes + topic_bytes, payload.data(), payload_bytes);
+    std::atomic_ref(*reinterpret_cast<std::uint64_t*>(to)).exchange(block);
+    return true;
+  };
+  Recorder recorder(2 * seconds);
+  const auto& clock = recorder.clock();
+  std::vector<std::uint64_t> stamps(burst_messages + 1);
+  for (unsigned i = 0; manner == "burst" && i < bursts; ++i) {
+    std::this_thread::sleep_for(quiet_time);
+    for (std::uint64_t n = 0; n < burst_messages; ++n) {
+      stamps[n] = CallClock::now();
+      call();
+    }
+    stamps.back() = CallClock::now();
+    for (std::uint64_t n = 0; n < burst_messages; ++n) {
+      const auto ticks = stamps[n + 1] - stamps[n];
+      recorder.histogram().add(ticks - std::min(ticks, clock.overhead_ticks()));
+    }
+  }
+  if (manner != "burst") paced_calls(recorder, calls, manner == "paced_asleep", call);
+  ::munmap(memory, bytes);
+  return recorder.finish(calls);
+}
+
 // --- the parent's half
 
 struct Variant {
@@ -366,8 +410,8 @@ void run(Bench& bench, Results& results) {
         }
       }
       for (const auto& [scenario_name, library] :
-           {std::pair{"eventfd", "eventfd"}, {"empty", "empty call"}}) {
-        if (state != "up" || manner == "burst") continue;
+           {std::pair{"eventfd", "eventfd"}, {"empty", "empty call"}, {"copy", "bare copy"}}) {
+        if (state != "up" || (manner == "burst" && scenario_name != std::string_view("copy"))) continue;
         auto& row = rows.emplace_back(Row{.library = library,
                                           .version = "",
                                           .labels = {{"state", state}, {"manner", manner}},
@@ -390,7 +434,10 @@ Suite latency_suite() {
   return {.name = "latency",
           .summary = "what a call of publish costs its caller, whatever the server does",
           .run = run,
-          .scenarios = {{"latency", scenario}, {"eventfd", eventfd_scenario}, {"empty", empty_scenario}}};
+          .scenarios = {{"latency", scenario},
+                        {"eventfd", eventfd_scenario},
+                        {"empty", empty_scenario},
+                        {"copy", copy_scenario}}};
 }
 
 }  // namespace fulmar::bench

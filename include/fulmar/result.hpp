@@ -53,7 +53,8 @@ struct Error {
 template <typename T>
 using Result = std::expected<T, Error>;
 
-inline std::unexpected<Error> fail(Errc code, std::string message) {
+// Cold: the paths that end in it are laid out away from those that succeed.
+[[gnu::cold]] inline std::unexpected<Error> fail(Errc code, std::string message) {
   return std::unexpected(Error{code, std::move(message), std::nullopt});
 }
 

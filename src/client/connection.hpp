@@ -257,7 +257,8 @@ class Connection final : private net::Transport::Listener {
   outbox::SleepFlag outbox_flag_;   // announced only while the session could take a message
   outbox::SleepFlag control_flag_;  // announced whenever the I/O thread sleeps
   WakeEvent wake_;
-  net::HandlerMemory<152, 3> handler_memory_;  // of the two below, and of a turn that is posted
+  net::HandlerMemory<168, 1> wake_memory_;  // of what waits on the descriptor
+  net::HandlerMemory<128, 2> turn_memory_;  // of the timer's wait, and of a turn that is posted
   boost::asio::posix::stream_descriptor wake_stream_;
   std::uint64_t wake_value_ = 0;
   boost::asio::steady_timer timer_;

@@ -543,7 +543,7 @@ void Connection::arm_timer_for_turn(Instant now) {
   timer_armed_ = earliest;
   timer_only_maps_ = only_maps;
   timer_.expires_at(*earliest);
-  timer_.async_wait(net::InMemory(handler_memory_, [this](const boost::system::error_code& cancelled) {
+  timer_.async_wait(net::InMemory(turn_memory_, [this](const boost::system::error_code& cancelled) {
     if (!cancelled) on_timer();
   }));
 }
@@ -629,7 +629,7 @@ void Connection::sleep_or_turn_again() {
   outbox_flag_.awake();
   control_flag_.awake();
   if (std::exchange(turn_posted_, true)) return;
-  asio::post(loop_.context(), net::InMemory(handler_memory_, [this] {
+  asio::post(loop_.context(), net::InMemory(turn_memory_, [this] {
                turn_posted_ = false;
                turn();
              }));
@@ -638,7 +638,7 @@ void Connection::sleep_or_turn_again() {
 void Connection::listen_for_wakes() {
   wake_stream_.async_read_some(
       asio::buffer(&wake_value_, sizeof wake_value_),
-      net::InMemory(handler_memory_, [this](const boost::system::error_code& error, std::size_t) {
+      net::InMemory(wake_memory_, [this](const boost::system::error_code& error, std::size_t) {
         if (error) return;
         listen_for_wakes();
         turn();

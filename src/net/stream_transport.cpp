@@ -88,7 +88,7 @@ class StreamTransport::Link final : public Channel {
     if (auto* told = std::exchange(listener_, nullptr)) told->on_lost(explain(error));
   }
 
-  HandlerMemory<168, 2> memory_;  // of the waits to read and to write
+  HandlerMemory<152, 2> memory_;  // of the waits to read and to write
   Listener* listener_;            // null once closed, failed or lost
   bool reading_ = false;          // on_read is owed
   error_code write_error_{};      // told when there is nothing more to read
