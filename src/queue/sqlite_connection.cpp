@@ -112,6 +112,7 @@ void SqliteConnection::use_wal() {
       "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA "
       "cache_size=-65536;"
       "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=67108864");
+  page_bytes_ = number("PRAGMA page_size");
   // SQLite's own checkpoints swallow the error of a sync, and the kernel tells it only once: the next sync would be believed.
   sqlite3_wal_hook(
       handle(),
@@ -153,6 +154,23 @@ int SqliteConnection::write_wal_again() {
     at += length;
   }
   return file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
+}
+
+void SqliteConnection::grow_wal() {
+  constexpr std::int64_t header = 32, frame_header = 24;
+  static constexpr std::array<char, 65'536> zeros{};
+  const auto used = header + *wal_pages_ * (frame_header + page_bytes_);
+  const auto ahead = std::clamp<std::int64_t>(used, std::ssize(zeros), std::int64_t{1} << 20);
+  if (used + ahead <= wal_bytes_) return;
+  auto* file = wal();
+  sqlite3_int64 size = 0;
+  if (!file || file->pMethods->xFileSize(file, &size) != SQLITE_OK) return;
+  // Never into what is there: another program may have written since.
+  while (size < used + 2 * ahead) {
+    if (file->pMethods->xWrite(file, zeros.data(), static_cast<int>(zeros.size()), size) != SQLITE_OK) return;
+    size += std::ssize(zeros);
+  }
+  wal_bytes_ = size;
 }
 
 int SqliteConnection::checkpoint_when_due() {

@@ -98,6 +98,9 @@ class SqliteConnection {
   // After a sync that failed, with the writer's lock: what the kernel could not write it counts as written, and only what is
   // written once more gets another chance. The result code of SQLite.
   int write_wal_again();
+  // Within a transaction that writes and will be synced: a sync of a file that grows waits for the file system's journal too,
+  // so that the WAL grows ahead, by zeros, which SQLite takes for frames of nobody. Nothing happens where there is no room.
+  void grow_wal();
   // With the writer's lock, after a COMMIT. The result code of SQLite: an error is one of the medium, not of its room.
   int checkpoint_when_due();
   // Another number when another connection has changed the database since the last call. Within a transaction.
@@ -112,6 +115,8 @@ class SqliteConnection {
 
   SQLite::Database database_;
   std::unique_ptr<int> wal_pages_ = std::make_unique<int>(0);  // as of the latest COMMIT of this connection
+  std::int64_t page_bytes_ = 0;
+  std::int64_t wal_bytes_ = 0;  // at least so many when it was looked at
 };
 
 // For users. `where` is the path.

@@ -246,7 +246,7 @@ Result<void> SqliteRepository::run(Access access, Durability durability, Body bo
   if (auto ok = usable(); !ok) return ok;
   if (access == Access::read) return read(body);
   if (options_.read_only) return fail(Errc::io_error, path_.string() + ": was opened for reading only");
-  Request request{access, body};
+  Request request{access, durability, body};
   {
     std::unique_lock line(line_mutex_);
     line_.push_back(&request);
@@ -366,6 +366,8 @@ void SqliteRepository::run_together(std::vector<Request*>& requests) {
 
 void SqliteRepository::commit(std::vector<Request*>& requests) {
   auto& database = *database_;
+  if (std::ranges::any_of(requests, [](auto* request) { return request->durability == Durability::commit; }))
+    database.connection.grow_wal();
   try {
     database.commit.run();
   } catch (const SqliteFailure& failure) {

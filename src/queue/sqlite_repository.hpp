@@ -50,6 +50,7 @@ class SqliteRepository final : public Repository {
  private:
   struct Request {
     Access access;
+    Durability durability;
     Body body;
     Result<void> result{};
     std::uint64_t commit = 0;  // the number of its transaction

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "fulmar/queue.hpp"
@@ -88,6 +89,24 @@ class SqliteFaults : public testing::Test {
   const std::string url_ = "sqlite:" + path_.string();
   const std::filesystem::path said_ = directory_ / "said";
 };
+
+// A sync of a file that has grown waits for the file system's journal too.
+TEST_F(SqliteFaults, the_wal_grows_ahead_of_what_is_synced) {
+  const auto sizes = [&](const char* file, Durability durability) {
+    const auto path = directory_ / file;
+    QueueOptions options;
+    options.durability = durability;
+    auto queue = Queue::open("sqlite:" + path.string(), options);
+    std::set<std::uintmax_t> seen;
+    for (int i = 0; queue && i < 300; ++i) {
+      EXPECT_TRUE(queue->submit("t", "{}"));
+      seen.insert(std::filesystem::file_size(path.string() + "-wal"));
+    }
+    return seen.size();
+  };
+  EXPECT_GT(sizes("none.db", Durability::none), 250u);
+  EXPECT_LT(sizes("commit.db", Durability::commit), 10u);
+}
 
 // --- processes that die -----------------------------------------------------------------------------------------------
 
