@@ -52,16 +52,23 @@ class Beanstalkd final : public WorkQueue {
   }
 
   Result<void> put(std::span<const std::string> items, unsigned delay_s) {
-    commands_.clear();
-    for (const auto& item : items) {
-      fmt::format_to(std::back_inserter(commands_), "put 100 {} {} {}\r\n{}\r\n", delay_s, run_time_s,
-                     item.size(), item);
-    }
-    if (auto sent = socket_.send(commands_); !sent) return sent;
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      const auto answer = socket_.line();
-      if (!answer) return std::unexpected(answer.error());
-      if (!answer->starts_with("INSERTED ")) return unexpected_answer("put", *answer);
+    // It reads no further while its answers are not taken: no more at a time than the socket holds.
+    constexpr std::size_t bytes_enough = std::size_t{64} << 10;
+    while (!items.empty()) {
+      commands_.clear();
+      std::size_t together = 0;
+      for (; together < items.size() && commands_.size() < bytes_enough; ++together) {
+        const auto& item = items[together];
+        fmt::format_to(std::back_inserter(commands_), "put 100 {} {} {}\r\n{}\r\n", delay_s, run_time_s,
+                       item.size(), item);
+      }
+      if (auto sent = socket_.send(commands_); !sent) return sent;
+      for (std::size_t i = 0; i < together; ++i) {
+        const auto answer = socket_.line();
+        if (!answer) return std::unexpected(answer.error());
+        if (!answer->starts_with("INSERTED ")) return unexpected_answer("put", *answer);
+      }
+      items = items.subspan(together);
     }
     return {};
   }
