@@ -55,6 +55,24 @@ TEST(Goals, of_the_disk_log_are_met_by_the_figure_or_by_a_share_of_what_the_disk
   EXPECT_EQ(goal_of(append_goals_with(0.46e6, 0.5e6), append).rival, "") << "a bare loop is no rival";
 }
 
+TEST(Goals, of_a_callers_tail_are_shown_beside_a_bare_copy_and_met_by_the_figure_alone) {
+  const auto row = [](const char* library, const char* state, double tail) {
+    return Row{.library = library,
+               .version = "1",
+               .labels = {{"state", state}, {"manner", "burst"}},
+               .figures = {{"caller_ns_p999", {tail}}}};
+  };
+  const auto goal = [&](double tail, double bare) {
+    const std::vector<Results> suites{
+        {.suite = "latency", .rows = {row("fulmar", "down", tail), row("bare copy", "up", bare)}}};
+    return goal_of(goals(suites), "publish() in a burst, p99.9, down");
+  };
+  EXPECT_TRUE(goal(400, 1'500).met);
+  EXPECT_FALSE(goal(1'200, 1'500).met);
+  EXPECT_EQ(goal(400, 1'500).measured, "400 ns, a bare copy 1.5 µs");
+  EXPECT_EQ(goal(400, 1'500).rival, "") << "a bare copy is no rival";
+}
+
 Row queue_row(const char* library, const char* depth, double rate) {
   return {.library = library,
           .version = "1",
